@@ -1,0 +1,76 @@
+"""Which library files a piece of code depends on, read from its imports without running it.
+
+Snakemake reruns a job when its script changes, but not when a module that the script imports does. Rules therefore
+name their script's import closure as input, and checkpoints carry a digest of the trainer's.
+"""
+
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "mithridate"
+ROOT = Path(__file__).resolve().parent
+
+
+def closure(*files: str | Path) -> list[Path]:
+    """The library files that `files` import, directly or through others, and `files` within the library; sorted."""
+    seen: set[Path] = set()
+    waiting = [Path(file).resolve() for file in files]
+    while waiting:
+        file = waiting.pop()
+        for found in (_imports(file) - seen) | ({file} - seen if ROOT in file.parents else set()):
+            seen.add(found)
+            waiting.append(found)
+    return sorted(seen)
+
+
+def digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the files' names and contents."""
+    text = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        text.update(f"{file.name} {len(content)}\n".encode() + content)
+    return text.hexdigest()
+
+
+def model_file(name: str) -> list[Path]:
+    """The file that defines an architecture: a registered one, or a user's own "package.module:function"."""
+    if ":" not in name:
+        return [ROOT / "models" / f"{name}.py"]
+    module = name.split(":", 1)[0]
+    local = Path(*module.split(".")).with_suffix(".py")
+    if local.is_file():
+        return [local]
+    found = importlib.util.find_spec(module)
+    return [Path(found.origin)] if found is not None and found.origin else []
+
+
+@cache
+def _imports(file: Path) -> frozenset[Path]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(path for name in names for path in _files(name))
+
+
+def _files(name: str) -> list[Path]:
+    """The files that importing a module of the library runs: its own and its packages' __init__.py."""
+    package, *rest = name.split(".")
+    if package != PACKAGE:
+        return []
+    files, folder = [ROOT / "__init__.py"], ROOT
+    for part in rest:
+        if (folder / f"{part}.py").is_file():
+            return [*files, folder / f"{part}.py"]
+        folder = folder / part
+        if not (folder / "__init__.py").is_file():
+            break
+        files.append(folder / "__init__.py")
+    return files

@@ -1,0 +1,38 @@
+"""Which device a job runs on, and how a process prepares itself for reproducible work on it."""
+
+import os
+from importlib.metadata import version
+
+
+def kind(choice: str) -> str:
+    """cpu or cuda, from the option `device`: auto | cpu | cuda; found without importing torch.
+
+    auto takes CUDA where a card's driver is present, PyTorch was built for it and no empty CUDA_VISIBLE_DEVICES hides it.
+    """
+    if choice != "auto":
+        return choice
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return "cuda" if os.path.exists("/dev/nvidiactl") and not hidden and "+cpu" not in version("torch") else "cpu"
+
+
+def prepare() -> None:
+    """One thread, deterministic kernels, no denormals: what a job's bits must not depend on, made constant.
+
+    PyTorch's results on a CPU change with the number of threads, so jobs run side by side as processes instead.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def describe(device: str) -> dict[str, str | int]:
+    """The processor or card that did the work, for provenance; with the peak of a card's memory in bytes."""
+    import torch
+
+    if device == "cuda":
+        return {"device": torch.cuda.get_device_name(), "peak_gpu_bytes": torch.cuda.max_memory_allocated()}
+    return {"device": f"cpu {torch.backends.cpu.get_cpu_capability()}"}

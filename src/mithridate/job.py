@@ -1,0 +1,45 @@
+"""What every workflow script does first: a log file beside the terminal, and one sentence for what the user can mend."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from mithridate.errors import InputError
+
+
+class _Tee:
+    """Writes to the terminal and the log."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self._streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            stream.write(text)
+            stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self._streams:
+            stream.flush()
+
+
+@contextmanager
+def logged(path: str) -> Iterator[None]:
+    """Copy what is printed to a log file. An InputError ends the process with its sentence and exit code 1."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as log:
+        out, err = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)  # type: ignore[assignment]
+        try:
+            yield
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            sys.exit(1)
+        finally:
+            sys.stdout, sys.stderr = out, err

@@ -1,0 +1,1 @@
+"""Architectures, one a file; `registry` finds them by name."""

@@ -1,0 +1,94 @@
+"""Generates config/config.yaml, config/schema.json and config/README.md from the option models."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from mithridate.artefacts import write_bytes
+from mithridate.options.root import Options
+
+GENERATED = "generated from src/mithridate/options by `make config`"
+
+
+def documents() -> dict[str, str]:
+    """File name to content."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Options.model_json_schema()}
+    return {
+        "config.yaml": f"# The default run: data that ships inside scikit-learn, minutes on two cores.\n# Every key, with its default; {GENERATED}.\n\n"
+        + "\n".join(_yaml(Options(), 0))
+        + "\n",
+        "schema.json": json.dumps(schema, indent=2) + "\n",
+        "README.md": _table(),
+    }
+
+
+def write(folder: Path) -> None:
+    for name, text in documents().items():
+        write_bytes(folder / name, text.encode())
+
+
+def _yaml(options: BaseModel, depth: int) -> Iterator[str]:
+    """Commented YAML of a block."""
+    pad = "  " * depth
+    for key, field in type(options).model_fields.items():
+        value = getattr(options, key)
+        yield f"{pad}# {field.description}"
+        if isinstance(value, BaseModel):
+            yield f"{pad}{key}:"
+            yield from _yaml(value, depth + 1)
+        else:
+            yield f"{pad}{key}: {_inline(value)}"
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, float) and value < 1e-2 and value:
+        return repr(value)
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("...").strip()
+
+
+def _table() -> str:
+    lines = [
+        "# Options",
+        "",
+        f"({GENERATED})",
+        "",
+        "`config.yaml` holds every key with its default. An overlay names only what differs:",
+        "`snakemake --cores 2 --configfile config/mnist.yaml results/dpa_cert.csv`. One key can be changed on the command",
+        "line: `--config seed=1` or, for a nested one, `--config 'dpa={k: [10, 50]}'`. A mistyped key, a wrong type or an",
+        "impossible value stops the workflow before any job starts.",
+        "",
+        "| key | default | allowed | meaning |",
+        "|---|---|---|---|",
+    ]
+    schema = Options.model_json_schema()
+    lines += [f"| `{key}` | `{default}` | {allowed} | {text} |" for key, default, allowed, text in _rows(Options(), schema, schema, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(options: BaseModel, schema: dict[str, Any], root: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for key, field in type(options).model_fields.items():
+        value, entry = getattr(options, key), schema["properties"][key]
+        if isinstance(value, BaseModel):
+            yield from _rows(value, root["$defs"][type(value).__name__], root, f"{prefix}{key}.")
+        else:
+            text = (field.description or "").replace("|", "\\|")
+            yield f"{prefix}{key}", _inline(value), _allowed(entry).replace("|", "\\|"), text
+
+
+def _allowed(entry: dict[str, Any]) -> str:
+    """A JSON schema entry in a few words."""
+    if "anyOf" in entry:
+        return " or ".join(_allowed(part) for part in entry["anyOf"])
+    if "enum" in entry:
+        return ", ".join(f"`{value}`" for value in entry["enum"])
+    if entry.get("type") == "array":
+        items = entry.get("items") or entry["prefixItems"][0]
+        count = f"{entry['maxItems']} of " if "maxItems" in entry else "list of "
+        return count + _allowed(items)
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {entry[name]:g}" for name, sign in words.items() if name in entry]
+    return " ".join([entry.get("type", "any"), ", ".join(bounds)]).strip()

@@ -1,0 +1,70 @@
+"""The whole configuration, and what a user is told when it is wrong."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
+
+from mithridate.errors import InputError
+from mithridate.options.base import Strict
+from mithridate.options.data import BUILTIN, DataOptions
+from mithridate.options.dpa import DpaOptions
+
+
+class Options(Strict):
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")] = "digits"
+    """digits, digits28, mnist, fashion_mnist, cifar10, gtsrb, or a name for your own data; also the folder's name in results/"""
+    data: DataOptions = DataOptions()
+    """where the data comes from"""
+    seed: NonNegativeInt = 0
+    """experiment seed, from which every random stream is named"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """what training and scoring run on; auto takes a GPU where there is one"""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """level of the confidence intervals over the test sample"""
+    dpa: DpaOptions = DpaOptions()
+    """certified defence by partition aggregation"""
+
+    @model_validator(mode="after")
+    def _known_data(self) -> Self:
+        if self.data.source == "builtin" and self.dataset not in BUILTIN:
+            raise ValueError(
+                f"dataset: {self.dataset!r} is not one of {', '.join(BUILTIN)}; for your own data give data.source: npz or images, and data.path"
+            )
+        if (self.data.source == "builtin") == (self.data.path is not None):
+            raise ValueError("data.path goes with data.source: npz or images, and they need it")
+        return self
+
+
+def parse(config: Mapping[str, Any]) -> Options:
+    """The typed options of a configuration. Raises InputError, one sentence per wrong key."""
+    try:
+        return Options.model_validate(config)
+    except ValidationError as error:
+        raise InputError("; ".join(dict.fromkeys(_sentence(item) for item in error.errors()))) from None
+
+
+def _sentence(item: Any) -> str:
+    """One pydantic error as: configuration key, what was given, what is allowed."""
+    path = [str(part) for part in item["loc"]]
+    key = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        known = _keys(path[:-1])
+        close = difflib.get_close_matches(path[-1], known, 1)
+        hint = f"did you mean {'.'.join([*path[:-1], close[0]])}?" if close else f"known here: {', '.join(known)}."
+        return f"configuration key {key} is unknown; {hint}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not key:
+        return f"configuration: {message}."
+    if item["type"] == "value_error" and isinstance(item["input"], Mapping):
+        return f"configuration key {key}: {message}."
+    message = message[:1].lower() + message[1:]
+    return f"configuration key {key} is {item['input']!r}: {message} (config/README.md lists what is allowed)."
+
+
+def _keys(path: list[str]) -> list[str]:
+    model: Any = Options
+    for part in path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

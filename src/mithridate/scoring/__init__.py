@@ -1,0 +1,1 @@
+"""What needs the device before a certificate: matrices of scores."""

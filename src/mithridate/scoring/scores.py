@@ -1,0 +1,94 @@
+"""The score matrix: logits of every test image under every member of a family."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mithridate.errors import InputError
+from mithridate.models.registry import builder, initialise
+from mithridate.options.dpa import ScoringOptions
+from mithridate.streams import Stream
+from mithridate.training.family import FITTED, Family
+
+COMPARED = 512  # test images scored in both precisions when bf16 is asked for
+
+
+@dataclass(frozen=True)
+class Scores:
+    """scores float32 [n, members, classes]; how often bf16 changed an argmax among `compared`; ties of the two
+    highest scores; rows that were not finite and count as all zero."""
+
+    scores: np.ndarray
+    changed_argmaxes: int
+    compared: int
+    ties: int
+    not_finite: int
+
+
+class Scorer:
+    """Scores images uint8 [n,C,H,W] of one scale with one architecture, one member after another.
+
+    The batch's shape is fixed (the last one is padded), because it changes bits; so does `options.precision`.
+    """
+
+    def __init__(
+        self, images: np.ndarray, *, scale: float, model: str, num_classes: int, options: ScoringOptions, device: str
+    ) -> None:
+        self.options, self.num_classes, self.count = options, num_classes, len(images)
+        shape = (images.shape[1], images.shape[2], images.shape[3])
+        self.network = initialise(builder(model), shape, num_classes, Stream("template")).to(device).eval()
+        if options.precision == "bf16":
+            layers = list(self.network) if isinstance(self.network, nn.Sequential) else []
+            if not layers or not isinstance(layers[-1], nn.Linear):
+                raise InputError(
+                    f"dpa.scoring.precision: bf16 needs an nn.Sequential that ends in nn.Linear, and {model} is none: use fp32."
+                )
+        padded = np.zeros((-(-self.count // options.batch_size) * options.batch_size, *shape), np.uint8)
+        padded[: self.count] = images
+        self.images, self.scale = torch.from_numpy(padded).to(device), scale
+
+    def score(
+        self, family: Family, mean: np.ndarray, std: np.ndarray, report: Callable[[], None] = lambda: None
+    ) -> Scores:
+        """Score with every member; mean and std [members, C] are those of each member's own subset."""
+        result = np.zeros((self.count, len(family.subset_ids), self.num_classes), np.float32)
+        changed = not_finite = compared = 0
+        for position, flag in enumerate(family.flags):
+            if flag == FITTED:  # any other member is the constant classifier: all-zero scores
+                self._load(family.member(position))
+                scores = self._forward(self.images, mean[position], std[position], self.options.precision)[: self.count]
+                if self.options.precision == "bf16":
+                    sample = self.images[: -(-COMPARED // self.options.batch_size) * self.options.batch_size]
+                    exact = self._forward(sample, mean[position], std[position], "fp32")[: self.count]
+                    changed += int((exact.argmax(1) != scores[: len(exact)].argmax(1)).sum())
+                    compared += len(exact)
+                broken = ~np.isfinite(scores).all(1)
+                scores[broken] = 0
+                not_finite += int(broken.sum())
+                result[:, position] = scores
+            report()
+        top = np.partition(result, -2, axis=2)[..., -2:]
+        ties = int((top[..., 0] == top[..., 1])[:, family.flags == FITTED].sum())
+        return Scores(result, changed, compared, ties, not_finite)
+
+    def _load(self, tensors: dict[str, np.ndarray]) -> None:
+        state = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
+        self.network.load_state_dict(state, strict=False)
+
+    @torch.no_grad()
+    def _forward(self, images: Tensor, mean: np.ndarray, std: np.ndarray, precision: str) -> np.ndarray:
+        centre, spread = (torch.tensor(v, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) for v in (mean, std))
+        logits = []
+        for batch in images.split(self.options.batch_size):
+            x = ((batch.float() * self.scale - centre) / spread).contiguous(memory_format=torch.channels_last)
+            if precision == "fp32":
+                logits.append(self.network(x))
+            else:
+                assert isinstance(self.network, nn.Sequential)
+                with torch.autocast(images.device.type, torch.bfloat16):
+                    features = self.network[:-1](x)
+                logits.append(self.network[-1](features.float()))
+        return torch.cat(logits).float().cpu().numpy()

@@ -1,0 +1,63 @@
+"""Finished members on disk, so that an interrupted slice goes on where it stopped.
+
+A checkpoint is named by a digest of everything that determines the member's weights: the subset's content, the
+recipe, the random streams' key, the code, the versions and the processor's instruction set. Anything else trains anew.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mithridate.artefacts import read_safetensors, write_safetensors
+from mithridate.closure import closure, digest, model_file
+from mithridate.errors import InputError
+from mithridate.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished member: parameters and buffers by name, how it ended, and its last training loss."""
+
+    tensors: dict[str, np.ndarray]
+    flag: int
+    loss: float
+
+
+class Checkpoints:
+    """A folder of finished members of one recipe; None as folder keeps nothing."""
+
+    def __init__(self, folder: Path | None, recipe: Recipe) -> None:
+        self.folder = folder
+        code = digest([*closure(Path(__file__).with_name("family.py")), *model_file(recipe.model)])
+        machine = torch.backends.cpu.get_cpu_capability() if recipe.device == "cpu" else torch.cuda.get_device_name()
+        self._common = json.dumps([recipe.describe(), code, torch.__version__, np.__version__, machine], sort_keys=True)
+
+    def key(self, subset: int, boost: int, images: np.ndarray, labels: np.ndarray) -> str:
+        """The digest of a member whose subset holds images uint8 [n,C,H,W] and labels [n], in content order."""
+        text = hashlib.sha256(f"{self._common} {subset} {boost} {images.shape}".encode())
+        text.update(np.ascontiguousarray(images))
+        text.update(np.ascontiguousarray(labels, dtype=np.int64))
+        return text.hexdigest()
+
+    def get(self, key: str) -> Trained | None:
+        """The finished member, or None where there is none or its file is damaged."""
+        if self.folder is None or not self._path(key).exists():
+            return None
+        try:
+            tensors, metadata = read_safetensors(self._path(key))
+            return Trained(tensors, int(metadata["flag"]), float(metadata["loss"]))
+        except (InputError, KeyError, ValueError, TypeError):
+            return None
+
+    def put(self, key: str, trained: Trained) -> None:
+        if self.folder is not None:
+            metadata = {"flag": trained.flag, "loss": str(trained.loss)}
+            write_safetensors(self._path(key), trained.tensors, metadata, {})
+
+    def _path(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / key[:2] / f"{key}.safetensors"

@@ -1,0 +1,44 @@
+"""The premise of the certificates, checked on the machine at hand: members of a tile do not touch each other."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from mithridate.errors import InputError
+from mithridate.models.registry import Builder
+from mithridate.streams import Stream
+from mithridate.training.recipe import Recipe
+from mithridate.training.tile import Member, TileTrainer
+
+STEPS, IMAGES = 3, 8
+
+
+def check_isolation(recipe: Recipe, build: Builder) -> None:
+    """Train a tile for a few steps twice, with every second member's images replaced, and compare the other half.
+
+    Raises InputError where one bit differs: grouped kernels on this machine then mix members.
+    """
+    options = recipe.options.model_copy(update={"steps": STEPS} if recipe.options.steps else {"epochs": STEPS})
+    short = replace(recipe, options=options)
+    stream = Stream("isolation")
+    images = (stream.uniform(1 + 2 * recipe.width * IMAGES, *recipe.shape) * 256).astype(np.uint8)
+    images[0] = 0
+    labels = (stream.uniform(len(images)) * recipe.num_classes).astype(np.int64)
+    device = torch.device(recipe.device)
+    trainer = TileTrainer(short, build, torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+
+    def tile(odd_block: int) -> list[Member | None]:
+        mean, std = np.full(recipe.shape[0], 0.5), np.full(recipe.shape[0], 0.3)
+        blocks = [slot + (odd_block * recipe.width if slot % 2 else 0) for slot in range(recipe.width)]
+        rows = [1 + np.arange(block * IMAGES, (block + 1) * IMAGES) for block in blocks]
+        return [Member(slot, 0, rows[slot], mean, std) for slot in range(recipe.width)]
+
+    before, _ = trainer.train(tile(0), lambda share: None)
+    after, _ = trainer.train(tile(1), lambda share: None)
+    for slot in range(0, recipe.width, 2):
+        if any(not torch.equal(before[slot][name], after[slot][name]) for name in before[slot]):
+            raise InputError(
+                f"training.strategy: grouped in tiles of {recipe.width} mixes members on this machine (slot {slot} changed"
+                " with its neighbours), which would void the certificate: set training.strategy: loop."
+            )

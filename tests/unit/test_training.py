@@ -1,0 +1,262 @@
+"""Isolation, determinism and totality of the family trainer, bit for bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mithridate import device
+from mithridate.errors import InputError
+from mithridate.models.registry import builder, initialise
+from mithridate.options.training import AugmentationOptions, TrainingOptions
+from mithridate.streams import Stream
+from mithridate.training import plan
+from mithridate.training.family import DIVERGED, EMPTY, FITTED, UNFITTABLE, Family, Subset, train_family, weight_hash
+from mithridate.training.recipe import Recipe, resolve
+from mithridate.training.slices import read_slice, slice_members, write_slice
+
+SHAPE, CLASSES = (1, 8, 8), 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _prepared():
+    device.prepare()
+
+
+def recipe(model: str = "small_cnn", **options) -> Recipe:
+    defaults = {"steps": 6, "batch_size": 4, "strategy": "loop"}
+    if "epochs" in options:
+        defaults["steps"] = None
+    chosen = TrainingOptions(**{**defaults, **options})
+    return resolve(chosen, model=model, shape=SHAPE, num_classes=CLASSES, scale=1 / 16, seed=3, device="cpu")
+
+
+def subset(number: int, size: int, salt: int = 0) -> Subset:
+    stream = Stream("test", number, salt)
+    images = (stream.uniform(size, *SHAPE) * 17).astype(np.uint8) if size else np.zeros((0, *SHAPE), np.uint8)
+    labels = (stream.uniform(size) * CLASSES).astype(np.int64) if size else np.zeros(0, np.int64)
+    return Subset(number, images, labels, np.array([0.4]), np.array([0.25]))
+
+
+SIZES = (9, 11, 4, 13, 1, 7, 10, 6)
+FAMILY = [subset(number, size) for number, size in enumerate(SIZES)]
+
+STRATEGIES = [
+    pytest.param({"strategy": "loop"}, id="loop"),
+    pytest.param({"strategy": "loop", "epochs": 3}, id="loop-epochs"),
+    pytest.param({"strategy": "loop", "precision": "bf16"}, id="loop-bf16"),
+    pytest.param({"strategy": "grouped", "width": 3}, id="grouped"),
+    pytest.param({"strategy": "grouped", "width": 3, "epochs": 3}, id="grouped-epochs"),
+    pytest.param({"strategy": "grouped", "width": 5, "channels_last": False}, id="grouped-nchw"),
+]
+
+
+def hashes(family: Family) -> list[str]:
+    return [weight_hash(family.member(position)) for position in range(len(family.subset_ids))]
+
+
+POISONS = {
+    "replaced": lambda s: subset(s.number, len(s.labels), salt=1),
+    "emptied": lambda s: subset(s.number, 0),
+    "shrunk": lambda s: replace(s, images=s.images[:2], labels=s.labels[:2]),
+    "grown": lambda s: subset(s.number, 40, salt=2),
+    "one black image": lambda s: replace(s, images=np.zeros((1, *SHAPE), np.uint8), labels=np.zeros(1, np.int64), std=np.array([1e-3])),
+    "diverging": lambda s: replace(s, mean=np.array([np.inf])),
+}
+
+
+@pytest.mark.parametrize("options", STRATEGIES)
+def test_a_poisoned_partition_changes_no_other_member(options):
+    clean = hashes(train_family(FAMILY, recipe(**options)))
+    for name, poison in POISONS.items():
+        poisoned = [poison(s) if s.number == 3 else s for s in FAMILY]
+        after = hashes(train_family(poisoned, recipe(**options)))
+        assert after[3] != clean[3], name
+        assert after[:3] + after[4:] == clean[:3] + clean[4:], name
+
+
+@pytest.mark.parametrize("options", STRATEGIES)
+def test_slices_change_no_member(options):
+    whole = train_family(FAMILY, recipe(**options))
+    r = recipe(**options)
+    tiles = -(-len(FAMILY) // r.width)
+    for slices in range(1, tiles + 1):
+        parts: list[str] = []
+        for number in range(1, slices + 1):
+            members = slice_members(len(FAMILY), r.width, f"{number}-of-{slices}")
+            parts += hashes(train_family([FAMILY[m] for m in members], r))
+        assert parts == hashes(whole)
+
+
+def test_slices_cover_every_member_once_in_whole_tiles():
+    for count, width in ((50, 5), (7, 3), (1, 5), (1200, 1)):
+        for slices in {1, 2, -(-count // width)} & set(range(1, -(-count // width) + 1)):
+            parts = [slice_members(count, width, f"{i}-of-{slices}") for i in range(1, slices + 1)]
+            assert [m for part in parts for m in part] == list(range(count))
+            assert all(part.start % width == 0 and len(part) for part in parts)
+    with pytest.raises(InputError, match="at most 3 slices"):
+        slice_members(7, 3, "1-of-4")
+
+
+def test_streams_are_keyed_by_seed_subset_and_boost_alone():
+    first, other = train_family(FAMILY[:3], recipe()), train_family(FAMILY[:3], recipe(), boost=1)
+    assert not set(hashes(first)) & set(hashes(other))
+    assert not set(hashes(first)) & set(hashes(train_family(FAMILY[:3], replace(recipe(), seed=4))))
+    renumbered = train_family([replace(FAMILY[0], number=1)], recipe())
+    assert hashes(renumbered)[0] not in hashes(first)
+    same = recipe(one_seed_for_all=True)
+    assert hashes(train_family([FAMILY[0]], same)) == hashes(train_family([replace(FAMILY[0], number=1)], same))
+
+
+@pytest.mark.parametrize("options", [{}, {"epochs": 4}, {"epochs": 4, "decay": "step", "decay_epochs": [0, 2]}])
+def test_grouped_agrees_with_the_loop_up_to_rounding(options):
+    """Padded, masked batches of a tile mean the same as a loop's smaller last batches."""
+    exact = {"augmentation": AugmentationOptions(), "learning_rate": 0.01, **options}
+    loop = train_family(FAMILY, recipe(strategy="loop", **exact))
+    grouped = train_family(FAMILY, recipe(strategy="grouped", width=3, **exact))
+    for name, tensor in loop.tensors.items():
+        np.testing.assert_allclose(grouped.tensors[name], tensor, atol=2e-4, err_msg=name)
+
+
+def test_the_loop_agrees_with_torch_optim_and_native_layers():
+    """The straightforward way to train the same member, written with torch.optim.SGD."""
+    options = {"epochs": 3, "augmentation": AugmentationOptions(crop_padding=0, rotation=0, scaling=0), "decay": "step", "decay_epochs": [0]}
+    r = recipe(**options, learning_rate=0.05, warmup=0, weight_decay=1e-3)
+    ours = train_family([FAMILY[3]], r)
+    net = initialise(builder("small_cnn"), SHAPE, CLASSES, Stream("init", 3, 3, 0))
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)
+    loss_function = nn.CrossEntropyLoss(label_smoothing=0.1)
+    x = (torch.from_numpy(FAMILY[3].images).float() / 16 - 0.4) / 0.25
+    y = torch.from_numpy(FAMILY[3].labels)
+    order = plan.batches(13, r.options, Stream("batches", 3, 3, 0))
+    for step, rows in enumerate(order):
+        for group in optimiser.param_groups:
+            group["lr"] = 0.05 * (0.2 if step // 4 > 0 else 1)
+        rows = rows[rows >= 0]
+        optimiser.zero_grad()
+        loss_function(net(x[rows]), y[rows]).backward()
+        optimiser.step()
+    for name, tensor in net.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_allclose(ours.tensors[name][0], tensor.numpy(), atol=1e-5, err_msg=name)
+
+
+def test_published_learning_rates_and_batches():
+    options = TrainingOptions(epochs=200, steps=None, batch_size=128, learning_rate=0.1, decay="step", decay_epochs=[60, 120, 160], warmup=0)
+    rates = plan.learning_rates(1000, options).reshape(200, 8)
+    for epoch, rate in ((0, 0.1), (60, 0.1), (61, 0.02), (120, 0.02), (121, 0.004), (160, 0.004), (161, 0.0008), (199, 0.0008)):
+        np.testing.assert_allclose(rates[epoch], rate)
+    order = plan.batches(1000, options, Stream("x")).reshape(200, -1)
+    assert all(np.array_equal(np.sort(epoch[:1000]), np.arange(1000)) for epoch in order)
+    assert (order[:, 1000:] == plan.PADDING).all()
+
+
+def test_steps_are_full_batches_of_whole_passes():
+    order = plan.batches(7, TrainingOptions(steps=20, batch_size=4), Stream("x"))
+    assert order.shape == (20, 4)
+    assert all(np.array_equal(np.sort(passed), np.arange(7)) for passed in order.ravel()[:77].reshape(11, 7))
+
+
+@pytest.mark.parametrize("options", STRATEGIES)
+def test_training_is_total(options):
+    family = train_family(
+        [subset(0, 5), subset(1, 0), replace(subset(2, 5), std=np.array([np.nan])), subset(3, 1)], recipe(**options)
+    )
+    assert family.flags.tolist() == [FITTED, EMPTY, DIVERGED, FITTED]
+    assert all(not tensor[[1, 2]].any() for tensor in family.tensors.values())
+
+
+def narrow(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
+    """A user's own network that refuses a batch of one: BatchNorm over a single value."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, 5), nn.BatchNorm1d(5), nn.Linear(5, num_classes))
+
+
+def test_a_subset_the_network_refuses_gets_the_constant_classifier():
+    r = recipe(model="tests.unit.test_training:narrow", epochs=2)
+    family = train_family([subset(0, 8), subset(1, 1), subset(2, 5)], r)
+    assert family.flags.tolist() == [FITTED, UNFITTABLE, UNFITTABLE]  # 5 = 4 + 1: the last batch is one image
+
+
+def broken(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3, num_classes))
+
+
+def headless(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, num_classes - 1))
+
+
+def test_a_broken_architecture_is_an_error_not_a_flag():
+    with pytest.raises(InputError, match="does not take images"):
+        train_family(FAMILY, recipe(model="tests.unit.test_training:broken"))
+    with pytest.raises(InputError, match="must return logits"):
+        train_family(FAMILY, recipe(model="tests.unit.test_training:headless"))
+    with pytest.raises(InputError, match="cannot be imported"):
+        train_family(FAMILY, recipe(model="tests.unit.nowhere:build"))
+    with pytest.raises(InputError, match="grouped"):
+        train_family(FAMILY, recipe(model="tests.unit.test_training:narrow", strategy="grouped"))
+
+
+def test_finished_members_are_not_trained_again(tmp_path, monkeypatch):
+    r = recipe(strategy="grouped", width=3)
+    whole = hashes(train_family(FAMILY, r))
+    train_family(FAMILY[:5], r, checkpoints=tmp_path)  # what was finished when the job was killed
+    trained: list[int] = []
+    from mithridate.training.tile import TileTrainer
+
+    train = TileTrainer.train
+
+    def counted(self, slots, progress):
+        trained.extend(member.subset for member in slots if member is not None)
+        return train(self, slots, progress)
+
+    monkeypatch.setattr(TileTrainer, "train", counted)
+    monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build: None)
+    assert hashes(train_family(FAMILY, r, checkpoints=tmp_path)) == whole
+    assert trained == [5, 6, 7]
+
+
+def test_checkpoints_are_for_exactly_this_work(tmp_path):
+    train_family(FAMILY[:2], recipe(), checkpoints=tmp_path)
+    count = len(list(tmp_path.rglob("*.safetensors")))
+    assert count == 2
+    for other in (recipe(learning_rate=0.1), replace(recipe(), seed=9), recipe(precision="bf16")):
+        train_family(FAMILY[:1], other, checkpoints=tmp_path)
+        count += 1
+        assert len(list(tmp_path.rglob("*.safetensors"))) == count
+    train_family([replace(FAMILY[0], labels=FAMILY[0].labels[::-1].copy())], recipe(), checkpoints=tmp_path)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == count + 1
+
+
+def test_a_damaged_checkpoint_is_trained_anew(tmp_path):
+    whole = hashes(train_family(FAMILY[:2], recipe(), checkpoints=tmp_path))
+    for file in tmp_path.rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-7])
+    assert hashes(train_family(FAMILY[:2], recipe(), checkpoints=tmp_path)) == whole
+
+
+def test_isolation_check_catches_mixing(monkeypatch):
+    from mithridate.training import stack
+
+    forward = stack.GroupedConv.forward
+    monkeypatch.setattr(stack.GroupedConv, "forward", lambda self, x: forward(self, x) + 1e-6 * x.mean())
+    with pytest.raises(InputError, match="strategy: loop"):
+        train_family(FAMILY, recipe(strategy="grouped", width=3))
+
+
+def test_slice_file_round_trip(tmp_path):
+    family = train_family(FAMILY[:3], recipe())
+    write_slice(tmp_path / "1-of-1.safetensors", family, recipe(), {"commit": "x"})
+    again, read = read_slice(tmp_path / "1-of-1.safetensors")
+    assert hashes(again) == hashes(family)
+    assert read["strategy"] == "loop"
+    assert read["options"] == recipe().options.model_dump(mode="json")
+
+
+def test_initialisation_leaves_the_global_generator_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    train_family(FAMILY[:1], recipe())
+    assert torch.equal(torch.rand(3), expected)
