@@ -37,22 +37,32 @@ def atomic(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise InputError(f"{path} could not be written ({reason}): free space or mend the permissions, then run again.") from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} could not be written ({reason}): free space or mend the permissions, then run again."
+        ) from error
 
 
 @contextmanager
 def new_hdf5(path: str | Path, attributes: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iterator[h5py.File]:
     """An HDF5 file to fill; atomic, without time stamps."""
-    with atomic(path) as part, h5py.File(part, "w") as file:
-        _set(file.attrs, attributes)
-        _set(file.create_group(PROVENANCE).attrs, provenance)
-        yield file
+    with atomic(path) as part:
+        file = h5py.File(part, "w")
+        try:
+            _set(file.attrs, attributes)
+            _set(file.create_group(PROVENANCE).attrs, provenance)
+            yield file
+        finally:
+            try:
+                file.close()
+            except RuntimeError as error:  # h5py's word for what could not be flushed
+                raise OSError(str(error)) from error
 
 
 def write_hdf5(
@@ -130,10 +140,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_safetensors(
     path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> None:
-    """Write arrays; metadata values are stored as JSON."""
-    text = {key: json.dumps(value) for key, value in {**metadata, PROVENANCE: dict(provenance)}.items()}
+    """Write arrays; the metadata is stored as JSON."""
+    # One key: safetensors writes several in an order that changes from run to run.
+    text = json.dumps({**metadata, PROVENANCE: dict(provenance)})
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    write_bytes(path, save_tensors(arrays, metadata=text))
+    write_bytes(path, save_tensors(arrays, metadata={"mithridate": text}))
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -142,7 +153,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         data = Path(path).read_bytes()
         tensors = load_tensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return tensors, {key: json.loads(value) for key, value in header.get("__metadata__", {}).items()}
+        return tensors, json.loads(header.get("__metadata__", {}).get("mithridate", "{}"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path, or let the workflow make it.") from error
     except (SafetensorError, ValueError, KeyError) as error:

@@ -38,7 +38,7 @@ class Progress:
 
     def finish(self) -> None:
         spent = duration(time.monotonic() - self._start)
-        taken = f" ({self._skipped} taken from checkpoints)" if self._skipped else ""
+        taken = f" ({self._skipped} without work: finished before, or empty)" if self._skipped else ""
         self._write(f"{self.what}: {self.done} of {self.total} in {spent}{taken}")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mithridate.errors import InputError
+from mithridate.progress import Progress
 from mithridate.models.registry import Builder, builder, initialise
 from mithridate.streams import Stream
 from mithridate.training.checkpoints import Checkpoints, Trained
@@ -59,14 +60,15 @@ def train_family(
     *,
     boost: int = 0,
     checkpoints: Path | None = None,
-    report: Callable[[int, float], None] = lambda finished, share: None,
+    progress: Progress | None = None,
 ) -> Family:
     """Train one member per subset.
 
     Each member depends on its own subset, number and boost seed and on the recipe alone (Levine & Feizi 2021, the
     premise of theorem 1), to the last bit: its slot in a tile is its number modulo the tile width.
-    report(finished, share) is told of finished members and of the share done of the tile in work.
+    checkpoints: the folder of finished members, which are taken from there and not trained again.
     """
+    progress = progress or Progress("members trained", len(subsets), write=lambda line: None)
     build = builder(recipe.model)
     store = Checkpoints(checkpoints, recipe)
     keys = [store.key(s.number, boost, s.images, s.labels) for s in subsets]
@@ -77,16 +79,15 @@ def train_family(
             done[position] = found
         elif len(subset.labels) == 0:
             done[position] = Trained(_constant(recipe, build), EMPTY, float("nan"))
-    if done:
-        report(len(done), 0)
+    progress.skip(len(done))
     missing = [position for position in range(len(subsets)) if position not in done]
     if missing:
         trainer, members = _prepare(subsets, missing, recipe, build, boost)
         for tile in _tiles(missing, subsets, recipe.width):
-            for position, trained in _train_tile(trainer, tile, members, lambda share: report(0, share)):
+            for position, trained in _train_tile(trainer, tile, members, progress.share):
                 store.put(keys[position], trained)
                 done[position] = trained
-                report(1, 0)
+                progress.add(1)
     ordered = [done[position] for position in range(len(subsets))]
     return Family(
         {name: np.stack([t.tensors[name] for t in ordered]) for name in ordered[0].tensors},

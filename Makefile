@@ -1,0 +1,46 @@
+# `make cert` and `make test` set everything up themselves. Inside the environment (. .venv/bin/activate) plain
+# `snakemake …` and `pytest` do the same.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake
+TESTS ?= tests
+
+# Jobs start twice as fast when packages keep their compiled bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: cert all test env report config bench lint
+
+cert: env
+	$(SNAKEMAKE) --cores all results/dpa_cert.csv
+
+test: env
+	$(BIN)/python -m pytest $(TESTS)
+
+env: $(STAMP)
+
+all: env
+	$(SNAKEMAKE) --cores all
+
+report: all
+	$(SNAKEMAKE) --report results/report.html
+
+config: env
+	$(BIN)/mithridate config
+
+bench: env
+	$(BIN)/python benchmarks/certify.py
+	$(BIN)/python benchmarks/train.py
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	$(SNAKEMAKE) --lint
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mithridate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@

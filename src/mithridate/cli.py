@@ -1,0 +1,67 @@
+"""The command `mithridate`: certify votes that already exist, verify a finished run, write the option documents."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mithridate import __version__
+from mithridate.errors import InputError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a sub-command; 0 when all is well, 1 with one sentence where the user can mend something."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mithridate", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    certify = commands.add_parser("certify", help="certificates and summary for a file of scores or votes")
+    certify.add_argument("scores", type=Path, help="scores.h5, an .npz or a .pth file with labels and scores (or votes)")
+    certify.add_argument("--out", type=Path, help="folder for the tables (default: beside the file)")
+    certify.add_argument("--methods", nargs="+", choices=["dpa", "runoff"], help="default: both; dpa where only votes are given")
+    certify.add_argument("--confidence", type=float, default=0.95, help="level of the intervals (default: 0.95)")
+    certify.set_defaults(run=_certify)
+
+    verify = commands.add_parser("verify", help="train a few members again from shuffled files and compare their weights")
+    verify.add_argument("family", type=Path, help="a family's folder, e.g. results/digits/dpa/clean/k50d1")
+    verify.add_argument("--members", type=int, default=3, help="how many members, drawn at random (default: 3)")
+    verify.add_argument("--seed", type=int, help="seed of the draw and of the shuffle (default: a new one, printed)")
+    verify.set_defaults(run=_verify)
+
+    config = commands.add_parser("config", help="write config.yaml, schema.json and README.md from the option models")
+    config.add_argument("--folder", type=Path, default=Path("config"))
+    config.set_defaults(run=_config)
+    return parser
+
+
+def _certify(parsed: argparse.Namespace) -> int:
+    from mithridate.standalone import certify_file
+
+    certify_file(parsed.scores, parsed.out, parsed.methods, parsed.confidence)
+    return 0
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    from mithridate.verify import verify
+
+    return 0 if verify(parsed.family, parsed.members, parsed.seed) else 1
+
+
+def _config(parsed: argparse.Namespace) -> int:
+    from mithridate.options.document import write
+
+    write(parsed.folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

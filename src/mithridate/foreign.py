@@ -1,0 +1,92 @@
+"""Scores and votes that were made elsewhere, for `mithridate certify`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mithridate.artefacts import open_hdf5
+from mithridate.errors import InputError
+
+ROWS = 1024  # test images per block
+NAMES = ("scores", "votes", "labels", "subset_ids", "sizes")
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """labels [n], subset_ids [k], sizes of the subsets where known, and scores [n, k, classes] in blocks.
+
+    only_votes: no scores stood behind the votes.
+    """
+
+    labels: np.ndarray
+    subset_ids: np.ndarray
+    sizes: np.ndarray | None
+    only_votes: bool
+    _scores: np.ndarray | h5py.Dataset
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """scores [rows, k, classes], in order; a vote counts as score 1."""
+        classes = int(max(self._scores[()].max(), self.labels.max())) + 1 if self.only_votes else 0
+        for start in range(0, len(self._scores), ROWS):
+            block = self._scores[start : start + ROWS]
+            yield np.eye(classes, dtype=np.float32)[block] if self.only_votes else block
+
+
+@contextmanager
+def open_foreign(path: Path) -> Iterator[Foreign]:
+    """Open an .h5, an .npz or a PyTorch tensor file.
+
+    .h5 and .npz: `scores` [n,k,classes] or `votes` [n,k], `labels` [n], and `subset_ids` [k] unless the columns are in
+    order. PyTorch files hold {labels, scores}, as the papers' own code writes them; only tensors are loaded from them.
+    Raises InputError for a missing, damaged or incomplete file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give a file of scores (.h5, .npz, .pth).")
+    if path.suffix in (".pth", ".pt"):
+        yield _checked(_tensors(path), path)
+    elif path.suffix == ".npz":
+        yield _checked(_npz(path), path)
+    else:
+        with open_hdf5(path) as file:
+            arrays = {name: file[name][()] for name in NAMES[1:] if name in file}
+            yield _checked({**arrays, **({"scores": file["scores"]} if "scores" in file else {})}, path)
+
+
+def _checked(arrays: dict[str, np.ndarray], path: Path) -> Foreign:
+    if "labels" not in arrays or not arrays.keys() & {"scores", "votes"}:
+        raise InputError(f"{path} holds {sorted(arrays) or 'nothing known'}: labels and scores (or votes) are needed.")
+    only_votes = "scores" not in arrays
+    scores, labels = arrays["votes" if only_votes else "scores"], arrays["labels"]
+    if only_votes and (scores.ndim != 2 or scores.dtype.kind not in "iu" or scores.size == 0 or scores.min() < 0):
+        raise InputError(f"{path}: votes must be class numbers, integers [test images, classifiers].")
+    if not only_votes and len(scores.shape) != 3:
+        raise InputError(f"{path}: scores has shape {scores.shape}; [test images, classifiers, classes] is needed.")
+    ids = arrays.get("subset_ids", np.arange(scores.shape[1]))
+    return Foreign(labels, ids, arrays.get("sizes"), only_votes, scores)
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in NAMES if name in file}
+    except Exception as error:  # NumPy, zipfile and zlib each have errors of their own
+        raise InputError(f"{path} is not a whole .npz file of plain arrays ({error}): save it again with numpy.savez.") from error
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is not a plain tensor file ({reason}): save {{labels, scores}} with torch.save.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}: a dictionary of labels and scores is needed.")
+    return {str(name): value.numpy() for name, value in content.items() if isinstance(value, torch.Tensor)}

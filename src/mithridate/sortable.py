@@ -1,0 +1,57 @@
+"""A table as one HTML page that sorts by the column that is clicked; it needs nothing from outside."""
+
+import html
+
+import pandas as pd
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; }}
+table {{ border-collapse: collapse; }}
+th, td {{ padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
+th button {{ font: inherit; font-weight: 600; border: 0; background: none; cursor: pointer; padding: 0; }}
+th[aria-sort=ascending] button::after {{ content: " \\2191"; }}
+th[aria-sort=descending] button::after {{ content: " \\2193"; }}
+td.text, th.text {{ text-align: left; }}
+</style></head><body>
+<h1>{title}</h1>
+<table><thead><tr>{head}</tr></thead><tbody>
+{body}
+</tbody></table>
+<script>
+document.querySelectorAll("th").forEach((th, column) => th.querySelector("button").addEventListener("click", () => {{
+  const up = th.getAttribute("aria-sort") !== "ascending";
+  document.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
+  th.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = row => row.cells[column].dataset.value;
+  const compare = (a, b) => {{
+    const x = parseFloat(key(a)), y = parseFloat(key(b));
+    const order = isNaN(x) || isNaN(y) ? key(a).localeCompare(key(b)) : x - y;
+    return up ? order : -order;
+  }};
+  const rows = [...document.querySelectorAll("tbody tr")].sort(compare);
+  document.querySelector("tbody").append(...rows);
+}}));
+</script></body></html>
+"""
+
+
+def page(table: pd.DataFrame, title: str) -> str:
+    """The page; fractions are shown with four decimals and sorted by their full value."""
+    text = {name for name in table if not pd.api.types.is_numeric_dtype(table[name])}
+    head = "".join(
+        f'<th{_class(name in text)}><button type="button">{html.escape(str(name))}</button></th>' for name in table
+    )
+    body = "\n".join("<tr>" + "".join(_cell(v, n in text) for n, v in zip(table, row, strict=True)) + "</tr>" for row in table.itertuples(index=False))
+    return PAGE.format(title=html.escape(title), head=head, body=body)
+
+
+def _cell(value: object, is_text: bool) -> str:
+    missing = value is None or value != value
+    shown = "" if missing else f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    return f'<td{_class(is_text)} data-value="{"" if missing else html.escape(str(value))}">{html.escape(shown)}</td>'
+
+
+def _class(is_text: bool) -> str:
+    return ' class="text"' if is_text else ""

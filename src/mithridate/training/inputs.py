@@ -1,0 +1,34 @@
+"""From the data room's artefacts to what the trainer takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mithridate.data.dataset import Header, load_header, load_images, load_labels
+from mithridate.data.partition import Subsets, load_subsets
+from mithridate.errors import InputError
+from mithridate.training.family import Subset
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A data set and its subsets on disk; images are read only for the members that are asked for."""
+
+    header: Header
+    subsets: Subsets
+    data: str | Path
+
+    def members(self, numbers: Sequence[int]) -> list[Subset]:
+        """The subsets of these numbers, each in content order."""
+        images, labels = load_images(self.data, "train"), load_labels(self.data, "train")
+        rows = [self.subsets.indices[number] for number in numbers]
+        mean, std = self.subsets.mean, self.subsets.std
+        return [Subset(n, images[r], labels[r], mean[n], std[n]) for n, r in zip(numbers, rows, strict=True)]
+
+
+def open_inputs(data: str | Path, subsets: str | Path) -> Inputs:
+    """Raises InputError where a file is damaged or the subsets are not of this data set."""
+    inputs = Inputs(load_header(data), load_subsets(subsets), data)
+    if inputs.subsets.sha256 != inputs.header.sha256:
+        raise InputError(f"{subsets} was made from other data than {data}: delete it and run again.")
+    return inputs

@@ -1,0 +1,46 @@
+"""The import closure that makes Snakemake rerun what depends on an edited file, and nothing else."""
+
+from pathlib import Path
+
+from mithridate.closure import ROOT, closure, digest, model_file
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+
+
+def names(script: str) -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in closure(SCRIPTS / script)}
+
+
+def test_each_script_depends_on_its_own_rooms():
+    train, certify = names("train_slice.py"), names("certify_examples.py")
+    assert {"training/family.py", "training/stack.py", "streams.py", "training/__init__.py"} <= train
+    assert not any(name.startswith("certify/") for name in train)
+    assert {"certify/runoff.py", "certify/aggregation.py"} <= certify
+    assert not any(name.startswith(("training/", "models/", "scoring/")) for name in certify)
+    assert not any(name.startswith(("training/", "certify/")) for name in names("make_data.py"))
+
+
+def test_the_library_follows_its_arrows():
+    """certify and options know nothing of torch, models nothing of data, the library nothing of Snakemake."""
+    for file in ROOT.rglob("*.py"):
+        text = file.read_text()
+        assert "import snakemake" not in text, file
+        assert "from snakemake" not in text, file
+        room = file.relative_to(ROOT).parts[0]
+        if room in ("certify", "options"):
+            assert "import torch" not in text, file
+        if room == "models":
+            assert "mithridate.data" not in text, file
+
+
+def test_digest_follows_content(tmp_path):
+    file = tmp_path / "a.py"
+    file.write_text("x = 1\n")
+    before = digest([file])
+    file.write_text("x = 2\n")
+    assert digest([file]) != before
+
+
+def test_model_files():
+    assert model_file("nin") == [ROOT / "models" / "nin.py"]
+    assert model_file("tests.unit.test_closure:build") == [Path("tests/unit/test_closure.py")]

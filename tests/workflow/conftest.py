@@ -1,0 +1,86 @@
+"""A copy of the project in which a test may run and edit what it likes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = "{k: [4], training: {steps: 4, batch_size: 8, strategy: loop}}"
+
+
+@dataclass
+class Project:
+    """A checkout; `run` calls Snakemake in it."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": path, "COLUMNS": "200"}
+
+    def command(self, *arguments: str, dpa: str | None = TINY, config: tuple[str, ...] = ()) -> list[str]:
+        settings = [*config, *([] if dpa is None else [f"dpa={dpa}"])]
+        return [sys.executable, "-m", "snakemake", *arguments, *(["--config", *settings] if settings else [])]
+
+    def run(self, *arguments: str, dpa: str | None = TINY, config: tuple[str, ...] = (), prefix: str = "") -> subprocess.CompletedProcess[str]:
+        command = self.command(*arguments, dpa=dpa, config=config)
+        if prefix:
+            command = ["bash", "-c", f'{prefix}; exec "$@"', "bash", *command]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def path(self, name: str) -> Path:
+        return self.folder / "results" / name
+
+
+def checkout(folder: Path) -> Project:
+    """The files of the project as they are in the working tree, without results."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if not name.startswith(("tests/", "docs/")) and (ROOT / name).is_file():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+    return Project(folder)
+
+
+@pytest.fixture()
+def project(tmp_path) -> Project:
+    return checkout(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """A finished tiny run; tests must not change it (see `copy`)."""
+    made = checkout(tmp_path_factory.mktemp("finished") / "project")
+    done = made.run("--cores", "2")
+    assert done.returncode == 0, done.stdout
+    return made
+
+
+@pytest.fixture()
+def copy(finished, tmp_path) -> Project:
+    """A finished tiny run of one's own."""
+    shutil.copytree(finished.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture()
+def own_data(tmp_path) -> dict[str, np.ndarray]:
+    """A small data set of the user's own: 60 training images of 3 classes."""
+    random = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = random.integers(0, 80, (60, 8, 8), dtype=np.uint8)
+    x[np.arange(60), y * 2] += 120
+    return {"x_train": x, "y_train": y, "x_test": x[:20, ::-1].copy(), "y_test": y[:20]}

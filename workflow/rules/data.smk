@@ -1,0 +1,20 @@
+# The data set, read once and kept as one checked HDF5 file.
+
+
+rule make_data:
+    input:
+        own=own_data(),
+        code=code("make_data.py"),
+    output:
+        "results/{dataset}/data/clean.h5",
+    log:
+        "results/logs/{dataset}/make_data.log",
+    benchmark:
+        "results/benchmarks/{dataset}/make_data.tsv"
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        data=lookup(dpath="data", within=config),
+        seed=lookup(dpath="seed", within=config),
+    script:
+        "../scripts/make_data.py"

@@ -1,0 +1,91 @@
+# Pictures and tables of the report.
+
+
+rule plot_certified_accuracy:
+    input:
+        cert="results/dpa_cert.csv",
+        code=code("plot_certified_accuracy.py"),
+    output:
+        picture=report(
+            "results/pictures/certified_accuracy.svg",
+            caption="../report/picture.rst",
+            category="Partition aggregation",
+            labels={"picture": "certified accuracy", "k": "all"},
+        ),
+        caption="results/pictures/certified_accuracy.rst",
+    log:
+        "results/logs/plot_certified_accuracy.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_certified_accuracy.py"
+
+
+rule plot_family:
+    input:
+        certificates="results/{dataset}/dpa/{variant}/k{k}d1/certificates.csv.gz",
+        members="results/{dataset}/dpa/{variant}/k{k}d1/members.csv",
+        code=code("plot_family.py"),
+    output:
+        vote_margins=report(
+            "results/{dataset}/dpa/{variant}/k{k}d1/pictures/vote_margins.svg",
+            caption="../report/vote_margins.rst",
+            category="Partition aggregation",
+            labels={"picture": "vote margins", "k": "{k}"},
+        ),
+        vote_margins_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/vote_margins.rst",
+        partition_sizes=report(
+            "results/{dataset}/dpa/{variant}/k{k}d1/pictures/partition_sizes.svg",
+            caption="../report/partition_sizes.rst",
+            category="Partition aggregation",
+            labels={"picture": "partition sizes", "k": "{k}"},
+        ),
+        partition_sizes_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/partition_sizes.rst",
+        base_accuracies=report(
+            "results/{dataset}/dpa/{variant}/k{k}d1/pictures/base_accuracies.svg",
+            caption="../report/base_accuracies.rst",
+            category="Partition aggregation",
+            labels={"picture": "base accuracies", "k": "{k}"},
+        ),
+        base_accuracies_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/base_accuracies.rst",
+    log:
+        "results/logs/{dataset}/dpa/{variant}/k{k}d1/plot_family.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    script:
+        "../scripts/plot_family.py"
+
+
+rule show_table:
+    input:
+        table="results/dpa_{table}.csv",
+        code=code("show_table.py"),
+    output:
+        report(
+            "results/pictures/dpa_{table}.html",
+            caption="../report/table.rst",
+            category="Partition aggregation",
+            labels={"picture": "table: {table}", "k": "all"},
+        ),
+    log:
+        "results/logs/show_table_{table}.log",
+    wildcard_constraints:
+        table="cert|summary",
+    conda:
+        "../../envs/mithridate.yaml"
+    script:
+        "../scripts/show_table.py"
+
+
+rule all_pictures:
+    input:
+        "results/pictures/certified_accuracy.svg",
+        expand("results/pictures/dpa_{table}.html", table=["cert", "summary"]),
+        expand(
+            "results/{dataset}/dpa/clean/k{k}d1/pictures/{picture}.svg",
+            dataset=OPTIONS.dataset,
+            k=OPTIONS.dpa.k,
+            picture=["vote_margins", "partition_sizes", "base_accuracies"],
+        ),

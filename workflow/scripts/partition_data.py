@@ -1,0 +1,1 @@
+"""Assign every training sample to its partition and order each partition by content."""

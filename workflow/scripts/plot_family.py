@@ -1,0 +1,13 @@
+"""Draw a family's vote margins, partition sizes and base accuracies."""
+
+import pandas as pd
+
+from mithridate.job import logged
+from mithridate.pictures import base_accuracies, partition_sizes, save, vote_margins
+
+with logged(snakemake.log[0]):
+    out, k = snakemake.output, int(snakemake.wildcards.k)
+    certificates, members = pd.read_csv(snakemake.input.certificates), pd.read_csv(snakemake.input.members)
+    save(vote_margins(certificates, k), out.vote_margins, out.vote_margins_caption)
+    save(partition_sizes(members), out.partition_sizes, out.partition_sizes_caption)
+    save(base_accuracies(members), out.base_accuracies, out.base_accuracies_caption)

@@ -1,0 +1,13 @@
+"""Make a table one sortable HTML page."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mithridate.artefacts import write_bytes
+from mithridate.job import logged
+from mithridate.sortable import page
+
+with logged(snakemake.log[0]):
+    table = pd.read_csv(snakemake.input.table)
+    write_bytes(snakemake.output[0], page(table, Path(snakemake.input.table).name).encode())
