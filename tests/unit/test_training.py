@@ -13,7 +13,8 @@ from mithridate.models.registry import builder, initialise
 from mithridate.options.training import AugmentationOptions, TrainingOptions
 from mithridate.streams import Stream
 from mithridate.training import plan
-from mithridate.training.family import DIVERGED, EMPTY, FITTED, UNFITTABLE, Family, Subset, train_family, weight_hash
+from mithridate.training.family import Family, Subset, train_family, weight_hash
+from mithridate.training.flags import DIVERGED, EMPTY, FITTED, UNFITTABLE
 from mithridate.training.recipe import Recipe, resolve
 from mithridate.training.slices import read_slice, slice_members, write_slice
 

@@ -3,30 +3,30 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from mithridate.closure import closure, model_file
-from mithridate.device import kind
-from mithridate.errors import InputError
-from mithridate.options.root import parse
-from mithridate.training.recipe import most_slices
+import mithridate.closure
+import mithridate.device
+import mithridate.errors
+import mithridate.options.root
+import mithridate.training.recipe
 
 try:
-    OPTIONS = parse(config)
-except InputError as error:
+    OPTIONS = mithridate.options.root.parse(config)
+except mithridate.errors.InputError as error:
     raise WorkflowError(str(error)) from None
 config.update(OPTIONS.model_dump(mode="json"))
 
-DEVICE = kind(OPTIONS.device)
+DEVICE = mithridate.device.kind(OPTIONS.device)
 GPUS = 1 if DEVICE == "cuda" else 0
 
 
-def code(script: str) -> list[str]:
-    """A script's import closure in the library: Snakemake itself watches only the script."""
-    return [str(path) for path in closure(Path(workflow.basedir) / "workflow" / "scripts" / script)]
+def code(script: str, model: str | None = None) -> str:
+    """A digest of all library files that a script imports, and of a model's own file.
 
-
-def architecture(name: str) -> list[str]:
-    """The file that defines a model, so that editing it trains anew."""
-    return [str(path) for path in model_file(name)]
+    Snakemake itself watches only the script; as a parameter, the digest makes the job run again when one of those
+    files changes, and no other job.
+    """
+    files = mithridate.closure.closure(Path(workflow.basedir) / "workflow" / "scripts" / script)
+    return mithridate.closure.digest(files + mithridate.closure.model_file(model) if model else files)[:16]
 
 
 def slices(pattern: str):
@@ -34,7 +34,7 @@ def slices(pattern: str):
 
     def files(wildcards):
         asked = len(gather.slices("{scatteritem}"))
-        count = min(asked, most_slices(int(wildcards.k), OPTIONS.dpa.training))
+        count = min(asked, mithridate.training.recipe.most_slices(int(wildcards.k), OPTIONS.dpa.training))
         names = [f"{number}-of-{count}" for number in range(1, count + 1)]
         return expand(pattern, slice=names, allow_missing=True)
 

@@ -4,7 +4,6 @@
 rule make_data:
     input:
         own=own_data(),
-        code=code("make_data.py"),
     output:
         "results/{dataset}/data/clean.h5",
     log:
@@ -14,6 +13,7 @@ rule make_data:
     conda:
         "../../envs/mithridate.yaml"
     params:
+        code=code("make_data.py"),
         data=lookup(dpath="data", within=config),
         seed=lookup(dpath="seed", within=config),
     script:

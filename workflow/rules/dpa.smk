@@ -4,7 +4,6 @@
 rule partition_data:
     input:
         data="results/{dataset}/data/{variant}.h5",
-        code=code("partition_data.py"),
     output:
         "results/{dataset}/dpa/{variant}/k{k}d1/subsets.h5",
     log:
@@ -14,6 +13,7 @@ rule partition_data:
     conda:
         "../../envs/mithridate.yaml"
     params:
+        code=code("partition_data.py"),
         hash=lookup(dpath="dpa/hash", within=config),
     script:
         "../scripts/partition_data.py"
@@ -25,8 +25,6 @@ rule train_slice:
     input:
         data="results/{dataset}/data/{variant}.h5",
         subsets="results/{dataset}/dpa/{variant}/k{k}d1/subsets.h5",
-        code=code("train_slice.py"),
-        model=architecture(OPTIONS.dpa.model),
     output:
         "results/{dataset}/dpa/{variant}/k{k}d1/models/{slice}.safetensors",
     log:
@@ -36,6 +34,7 @@ rule train_slice:
     conda:
         "../../envs/mithridate.yaml"
     params:
+        code=code("train_slice.py", OPTIONS.dpa.model),
         model=lookup(dpath="dpa/model", within=config),
         training=lookup(dpath="dpa/training", within=config),
         seed=lookup(dpath="seed", within=config),
@@ -53,7 +52,6 @@ rule score_slice:
         data="results/{dataset}/data/{variant}.h5",
         subsets="results/{dataset}/dpa/{variant}/k{k}d1/subsets.h5",
         models="results/{dataset}/dpa/{variant}/k{k}d1/models/{slice}.safetensors",
-        code=code("score_slice.py"),
     output:
         temp("results/{dataset}/dpa/{variant}/k{k}d1/scores/{slice}.h5"),
     log:
@@ -63,6 +61,7 @@ rule score_slice:
     conda:
         "../../envs/mithridate.yaml"
     params:
+        code=code("score_slice.py"),
         scoring=lookup(dpath="dpa/scoring", within=config),
         device=DEVICE,
     threads: 1
@@ -78,7 +77,6 @@ rule gather_scores:
         data="results/{dataset}/data/{variant}.h5",
         subsets="results/{dataset}/dpa/{variant}/k{k}d1/subsets.h5",
         scores=slices("results/{dataset}/dpa/{variant}/k{k}d1/scores/{slice}.h5"),
-        code=code("gather_scores.py"),
     output:
         "results/{dataset}/dpa/{variant}/k{k}d1/scores.h5",
     log:
@@ -87,6 +85,8 @@ rule gather_scores:
         "results/benchmarks/{dataset}/dpa/{variant}/k{k}d1/gather_scores.tsv"
     conda:
         "../../envs/mithridate.yaml"
+    params:
+        code=code("gather_scores.py"),
     script:
         "../scripts/gather_scores.py"
 
@@ -94,7 +94,6 @@ rule gather_scores:
 rule certify_examples:
     input:
         scores="results/{dataset}/dpa/{variant}/k{k}d1/scores.h5",
-        code=code("certify_examples.py"),
     output:
         certificates="results/{dataset}/dpa/{variant}/k{k}d1/certificates.csv.gz",
         members="results/{dataset}/dpa/{variant}/k{k}d1/members.csv",
@@ -105,6 +104,7 @@ rule certify_examples:
     conda:
         "../../envs/mithridate.yaml"
     params:
+        code=code("certify_examples.py"),
         methods=lookup(dpath="dpa/methods", within=config),
     script:
         "../scripts/certify_examples.py"
@@ -122,7 +122,6 @@ rule tabulate_certificates:
             dataset=OPTIONS.dataset,
             k=OPTIONS.dpa.k,
         ),
-        code=code("tabulate_certificates.py"),
     output:
         cert="results/dpa_cert.csv",
         summary="results/dpa_summary.csv",
@@ -133,6 +132,7 @@ rule tabulate_certificates:
     conda:
         "../../envs/mithridate.yaml"
     params:
+        code=code("tabulate_certificates.py"),
         dataset=OPTIONS.dataset,
         k=OPTIONS.dpa.k,
         confidence=lookup(dpath="confidence", within=config),

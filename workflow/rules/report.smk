@@ -4,7 +4,6 @@
 rule plot_certified_accuracy:
     input:
         cert="results/dpa_cert.csv",
-        code=code("plot_certified_accuracy.py"),
     output:
         picture=report(
             "results/pictures/certified_accuracy.svg",
@@ -18,6 +17,7 @@ rule plot_certified_accuracy:
     conda:
         "../../envs/mithridate.yaml"
     params:
+        code=code("plot_certified_accuracy.py"),
         confidence=lookup(dpath="confidence", within=config),
     script:
         "../scripts/plot_certified_accuracy.py"
@@ -27,7 +27,6 @@ rule plot_family:
     input:
         certificates="results/{dataset}/dpa/{variant}/k{k}d1/certificates.csv.gz",
         members="results/{dataset}/dpa/{variant}/k{k}d1/members.csv",
-        code=code("plot_family.py"),
     output:
         vote_margins=report(
             "results/{dataset}/dpa/{variant}/k{k}d1/pictures/vote_margins.svg",
@@ -54,6 +53,8 @@ rule plot_family:
         "results/logs/{dataset}/dpa/{variant}/k{k}d1/plot_family.log",
     conda:
         "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_family.py"),
     script:
         "../scripts/plot_family.py"
 
@@ -61,7 +62,6 @@ rule plot_family:
 rule show_table:
     input:
         table="results/dpa_{table}.csv",
-        code=code("show_table.py"),
     output:
         report(
             "results/pictures/dpa_{table}.html",
@@ -75,6 +75,8 @@ rule show_table:
         table="cert|summary",
     conda:
         "../../envs/mithridate.yaml"
+    params:
+        code=code("show_table.py"),
     script:
         "../scripts/show_table.py"
 

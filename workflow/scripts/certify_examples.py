@@ -3,7 +3,7 @@
 from mithridate.artefacts import write_csv
 from mithridate.certify.streaming import certify_blocks
 from mithridate.job import logged
-from mithridate.scoring.matrix import member_table, open_scores
+from mithridate.scoring.files import member_table, open_scores
 
 with logged(snakemake.log[0]), open_scores(snakemake.input.scores) as scores:
     certified = certify_blocks(

@@ -4,7 +4,7 @@ from mithridate.data.dataset import load_labels
 from mithridate.data.partition import load_subsets
 from mithridate.job import logged
 from mithridate.provenance import gather
-from mithridate.scoring.matrix import gather_slices
+from mithridate.scoring.files import gather_slices
 
 with logged(snakemake.log[0]):
     subsets = load_subsets(snakemake.input.subsets)

@@ -25,7 +25,7 @@ with logged(snakemake.log[0]):
         seed=params.seed,
         device=params.device,
     )
-    numbers = slice_members(inputs.subsets.count, recipe.width, name)
+    numbers = slice_members(len(inputs.subsets.indices), recipe.width, name)
     progress = Progress(f"slice {name}: base classifiers trained", len(numbers))
     family = train_family(
         inputs.members(numbers), recipe, checkpoints=Path("results/checkpoints"), progress=progress

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mithridate import artefacts
+from mithridate.data.checks import check_images, check_labels, informative_sums, shape_text
 from mithridate.errors import InputError
 from mithridate.streams import Stream
 
@@ -22,15 +23,13 @@ Split = Literal["train", "test"]
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 PIXEL_SUM = "pixel_sum"
-MAX_CLASSES = 4096
 NAMES_BYTES = 60_000  # an HDF5 attribute holds 64 kB
-CHUNK_BYTES = 1 << 24  # pixels worked on at once: fits the cache, and bounds memory for memory-mapped images
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images uint8 [N,C,H,W], labels int64 [N] in 0..num_classes-1; pixel_sum int64 [N] of the training images at
-    their original size, None where it is the sum of x_train's own pixels."""
+    """Images uint8 [N,C,H,W], labels int64 [N] in 0..num_classes-1; pixel_sum int64 [N] of the training
+    images at their original size, None where it is the sum of x_train's own pixels."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -70,32 +69,36 @@ class Header:
 def validate(dataset: Dataset, where: str | Path | None = None) -> Dataset:
     """The data set with labels as int64, contiguous images, and pixel_sum only where it says something.
 
-    `where` (default: the data set's name) is the file or folder that messages name. A test label that never occurs
-    in the training set is allowed: no base classifier learns it, so such images count as errors and nothing that is
-    certified becomes wrong. Raises InputError otherwise.
+    `where` (default: the data set's name) is the file or folder that messages name. A test label that never
+    occurs in the training set is allowed: no base classifier learns it, so such images count as errors and
+    nothing that is certified becomes wrong. Raises InputError otherwise.
     """
     where = where or dataset.name
     arrays = {name: np.asarray(getattr(dataset, name)) for name in ARRAYS}
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        _check_images(f"{where}: x_{split}", x)
-        _check_labels(f"{where}: y_{split}", y, dataset.num_classes)
+        check_images(f"{where}: x_{split}", x)
+        check_labels(f"{where}: y_{split}", y, dataset.num_classes)
         if len(x) != len(y):
             raise InputError(
-                f"{where}: x_{split} holds {len(x)} images but y_{split} {len(y)} labels: give one label per image."
+                f"{where}: x_{split} holds {len(x)} images but y_{split} {len(y)} labels: give one label per"
+                " image."
             )
     train, test = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
     if train != test:
         raise InputError(
-            f"{where}: images of x_train are {_shape(train)} but those of x_test {_shape(test)} (channels, height, width):"
-            " give both the same shape."
+            f"{where}: images of x_train are {shape_text(train)} but those of x_test {shape_text(test)}"
+            " (channels, height, width): give both the same shape."
         )
     if (arrays["y_train"] == arrays["y_train"][0]).all():
         raise InputError(
-            f"{where}: y_train holds one class only ({arrays['y_train'][0]}): give training images of at least two classes."
+            f"{where}: y_train holds one class only ({arrays['y_train'][0]}): give training images of at"
+            " least two classes."
         )
     if len(json.dumps(dataset.class_names)) > NAMES_BYTES:
-        raise InputError(f"{where}: the class names take more than {NAMES_BYTES} characters together: shorten them.")
+        raise InputError(
+            f"{where}: the class names take more than {NAMES_BYTES} characters together: shorten them."
+        )
     x_train = np.ascontiguousarray(arrays["x_train"])
     return replace(
         dataset,
@@ -103,25 +106,8 @@ def validate(dataset: Dataset, where: str | Path | None = None) -> Dataset:
         y_train=arrays["y_train"].astype(np.int64),
         x_test=np.ascontiguousarray(arrays["x_test"]),
         y_test=arrays["y_test"].astype(np.int64),
-        pixel_sum=_informative(where, dataset.pixel_sum, x_train),
+        pixel_sum=informative_sums(str(where), dataset.pixel_sum, x_train),
     )
-
-
-def class_numbers(*labels: np.ndarray) -> list[str]:
-    """Names of classes that have none: the numbers 0 to the largest label of all sets (at most MAX_CLASSES)."""
-    whole = [y for y in labels if y.size and y.dtype.kind in "iu"]
-    largest = max((int(y.max()) for y in whole), default=0)
-    return [str(number) for number in range(min(max(largest, 0) + 1, MAX_CLASSES))]
-
-
-def image_sums(images: np.ndarray) -> np.ndarray:
-    """Sum of each image's uint8 values over all channels: int64 [N]. Reads a bounded piece of `images` at a time."""
-    sums = np.empty(len(images), np.int64)
-    step = max(1, CHUNK_BYTES // max(1, int(np.prod(images.shape[1:]))))
-    for start in range(0, len(images), step):
-        part = images[start : start + step]
-        sums[start : start + step] = part.reshape(len(part), -1).sum(axis=1, dtype=np.uint64)
-    return sums
 
 
 def sha256(dataset: Dataset) -> str:
@@ -137,12 +123,15 @@ def sha256(dataset: Dataset) -> str:
 
 
 def draw_val_index(n: int, fraction: float, seed: int) -> np.ndarray:
-    """Positions of the held-out part of n training samples: the nearest whole number of them, sorted, int64."""
+    """Positions of the held-out part of n training samples: the nearest whole number of them, sorted,
+    int64."""
     size = int(n * fraction + 0.5)
     return np.sort(Stream("mithridate", "val_index", seed).permutations(1, n)[0, :size]).astype(np.int64)
 
 
-def save(path: str | Path, dataset: Dataset, val_fraction: float, seed: int, provenance: Mapping[str, Any]) -> None:
+def save(
+    path: str | Path, dataset: Dataset, val_fraction: float, seed: int, provenance: Mapping[str, Any]
+) -> None:
     """Write a clean data set. Raises InputError where the data is bad or cannot be written."""
     dataset = validate(dataset)
     arrays = {name: getattr(dataset, name) for name in ARRAYS}
@@ -170,10 +159,20 @@ def load(path: str | Path) -> Dataset:
     x_train, x_test = load_images(path, "train"), load_images(path, "test")
     y_train, y_test = load_labels(path, "train"), load_labels(path, "test")
     dataset = Dataset(
-        x_train, y_train, x_test, y_test, load_sums(path), header.scale, header.name, header.source, header.class_names
+        x_train,
+        y_train,
+        x_test,
+        y_test,
+        load_sums(path),
+        header.scale,
+        header.name,
+        header.source,
+        header.class_names,
     )
     if sha256(dataset) != header.sha256:
-        raise InputError(f"{path} differs from the SHA-256 it carries (damaged?): delete it and make it again.")
+        raise InputError(
+            f"{path} differs from the SHA-256 it carries (damaged?): delete it and make it again."
+        )
     return dataset
 
 
@@ -186,11 +185,12 @@ def load_header(path: str | Path) -> Header:
         names = json.loads(attributes["class_names"])
         fields = {key: attributes[key] for key in ("source", "sha256", "scale", "attack")}
         n_train, channels, height, width = shape
-        return Header(
-            **fields, name=attributes["dataset"], class_names=names, shape=(channels, height, width), n_train=n_train, n_test=n_test
-        )  # fmt: skip
+        fields |= {"name": attributes["dataset"], "class_names": names, "shape": (channels, height, width)}
+        return Header(**fields, n_train=n_train, n_test=n_test)
     except (KeyError, ValueError) as error:
-        raise InputError(f"{path} is no data set of this workflow ({error}): delete it and make it again.") from error
+        raise InputError(
+            f"{path} is no data set of this workflow ({error}): delete it and make it again."
+        ) from error
 
 
 def load_labels(path: str | Path, split: Split) -> np.ndarray:
@@ -217,40 +217,3 @@ def load_sums(path: str | Path) -> np.ndarray | None:
     """pixel_sum int64 [N], or None where it is the sum of the stored image."""
     with artefacts.open_hdf5(path) as file:
         return file[PIXEL_SUM][()] if PIXEL_SUM in file else None
-
-
-def _check_images(array: str, x: np.ndarray) -> None:
-    if x.dtype != np.uint8:
-        nan = " and holds NaN" if x.dtype.kind == "f" and np.isnan(x).any() else ""
-        raise InputError(
-            f"{array} is {x.dtype}{nan} but images must be uint8: save (255 * x).round().astype('uint8') where values"
-            " are in [0, 1], x.astype('uint8') where they are whole numbers from 0 to 255."
-        )
-    if x.ndim != 4:
-        raise InputError(f"{array} has {x.ndim} axes, {_shape(x.shape)}: give images as [N,H,W] or with one axis of channels.")
-    if x.size == 0:
-        raise InputError(f"{array} is empty, {_shape(x.shape)}: give at least one image of at least one pixel.")
-
-
-def _check_labels(array: str, y: np.ndarray, num_classes: int) -> None:
-    if y.dtype.kind not in "iu":
-        raise InputError(f"{array} is {y.dtype} but labels must be whole numbers 0, 1, ...: save y.astype('int64').")
-    if y.ndim != 1:
-        raise InputError(f"{array} has shape {_shape(y.shape)}: give one label per image, [N] (of one-hot rows the argmax).")
-    if y.size and not (0 <= int(y.min()) and int(y.max()) < num_classes):
-        raise InputError(
-            f"{array} holds labels from {y.min()} to {y.max()}, allowed are 0 to {num_classes - 1}"
-            f" (and at most {MAX_CLASSES} classes): number the classes 0, 1, ...."
-        )
-
-
-def _informative(where: str | Path, sums: np.ndarray | None, images: np.ndarray) -> np.ndarray | None:
-    if sums is None:
-        return None
-    if sums.shape != (len(images),) or sums.dtype.kind not in "iu":
-        raise InputError(f"{where}: pixel_sum is {sums.dtype} {_shape(sums.shape)}: give one whole number per training image.")
-    return None if np.array_equal(sums, image_sums(images)) else sums.astype(np.int64)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape)) or "a single number"

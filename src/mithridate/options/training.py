@@ -27,7 +27,7 @@ class TrainingOptions(Strict):
     """steps of full batches, drawn from one reshuffled pass after the other (give epochs or steps, not both)"""
     batch_size: Annotated[int, Field(ge=2)] = 16
     """images per step"""
-    learning_rate: Annotated[float, Field(gt=0)] = 0.2
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
     """peak learning rate of SGD"""
     momentum: Share = 0.9
     """Nesterov momentum"""

@@ -1,17 +1,22 @@
 """The score matrix: logits of every test image under every member of a family."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mithridate.artefacts import write_hdf5
 from mithridate.errors import InputError
 from mithridate.models.registry import builder, initialise
 from mithridate.options.dpa import ScoringOptions
+from mithridate.progress import Progress
 from mithridate.streams import Stream
-from mithridate.training.family import FITTED, Family
+from mithridate.scoring.files import COUNTS
+from mithridate.training.family import Family
+from mithridate.training.flags import FITTED
 
 COMPARED = 512  # test images scored in both precisions when bf16 is asked for
 
@@ -51,7 +56,7 @@ class Scorer:
         self.images, self.scale = torch.from_numpy(padded).to(device), scale
 
     def score(
-        self, family: Family, mean: np.ndarray, std: np.ndarray, report: Callable[[], None] = lambda: None
+        self, family: Family, mean: np.ndarray, std: np.ndarray, progress: Progress | None = None
     ) -> Scores:
         """Score with every member; mean and std [members, C] are those of each member's own subset."""
         result = np.zeros((self.count, len(family.subset_ids), self.num_classes), np.float32)
@@ -69,7 +74,8 @@ class Scorer:
                 scores[broken] = 0
                 not_finite += int(broken.sum())
                 result[:, position] = scores
-            report()
+            if progress is not None:
+                progress.add(1)
         top = np.partition(result, -2, axis=2)[..., -2:]
         ties = int((top[..., 0] == top[..., 1])[:, family.flags == FITTED].sum())
         return Scores(result, changed, compared, ties, not_finite)
@@ -92,3 +98,23 @@ class Scorer:
                     features = self.network[:-1](x)
                 logits.append(self.network[-1](features.float()))
         return torch.cat(logits).float().cpu().numpy()
+
+
+def write_slice_scores(
+    path: str | Path,
+    family: Family,
+    scores: Scores,
+    options: ScoringOptions,
+    sha256: str,
+    provenance: dict[str, Any],
+) -> None:
+    """Scores of one slice, with what its members carry; sha256 is that of the data set."""
+    if options.precision == "bf16":
+        print(
+            f"bf16 changed {scores.changed_argmaxes} of {scores.compared} compared votes; {scores.ties} votes are ties"
+            " of the two highest scores, which go to the smaller class"
+        )
+    counts = {name: getattr(scores, name) for name in COUNTS}
+    attributes = {**options.model_dump(), **counts, "sha256": sha256}
+    arrays = {"scores": scores.scores, "subset_ids": family.subset_ids, "flags": family.flags, "losses": family.losses}
+    write_hdf5(path, arrays, attributes, provenance)

@@ -20,13 +20,11 @@ from mithridate.progress import Progress
 from mithridate.models.registry import Builder, builder, initialise
 from mithridate.streams import Stream
 from mithridate.training.checkpoints import Checkpoints, Trained
+from mithridate.training.flags import DIVERGED, EMPTY, FITTED, UNFITTABLE
 from mithridate.training.isolation import check_isolation
 from mithridate.training.recipe import Recipe
 from mithridate.training.stack import Single
 from mithridate.training.tile import Member, TileTrainer
-
-FITTED, EMPTY, UNFITTABLE, DIVERGED = range(4)
-FLAGS = ("fitted", "empty", "unfittable", "diverged")
 
 
 @dataclass(frozen=True)

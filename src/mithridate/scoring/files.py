@@ -12,9 +12,9 @@ import pandas as pd
 
 from mithridate.artefacts import new_hdf5, open_hdf5, read_attributes
 from mithridate.errors import InputError
+from mithridate.training.flags import FLAGS
 
 BLOCK_BYTES = 64 << 20
-FLAGS = ("fitted", "empty", "unfittable", "diverged")
 COUNTS = ("changed_argmaxes", "compared", "ties", "not_finite")
 
 
