@@ -42,9 +42,7 @@ def point_by_point(scores: np.ndarray) -> Result:
         order = np.argsort(-n, kind="stable")
         c = int(order[0])
         strongest = max(int(n[j]) + (j < c) for j in range(classes) if j != c)
-        rows.append(
-            [c, (int(n[c]) - strongest) // 2, *runoff(scores[i], n.tolist(), order[:2].tolist(), changes)]
-        )
+        rows.append([c, (int(n[c]) - strongest) // 2, *runoff(scores[i], n.tolist(), order[:2].tolist(), changes)])
     return list(np.array(rows).T)
 
 
@@ -72,9 +70,7 @@ def programme(largest: int) -> list[list[int]]:
     for a in range(largest + 1):
         for b in range(largest + 1):
             if a or b:
-                table[a][b] = 1 + min(
-                    table[max(0, a - 2)][max(0, b - 1)], table[max(0, a - 1)][max(0, b - 2)]
-                )
+                table[a][b] = 1 + min(table[max(0, a - 2)][max(0, b - 1)], table[max(0, a - 1)][max(0, b - 2)])
     return table
 
 
@@ -89,9 +85,7 @@ def timed(call: Callable[[], Result], repeats: int) -> tuple[float, Result]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"points": 10_000, "classifiers": 50, "classes": 10, "repeats": 5}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{default}")
     options = parser.parse_args()

@@ -39,7 +39,9 @@ def subsets_of(images: np.ndarray, labels: np.ndarray, k: int, scale: float, mem
     return result
 
 
-def straightforward(subsets: list[Subset], model: str, scale: float, classes: int, options: TrainingOptions, workers: int = 1) -> float:
+def straightforward(
+    subsets: list[Subset], model: str, scale: float, classes: int, options: TrainingOptions, workers: int = 1
+) -> float:
     """Seconds to train the members as a research script does."""
     import_torchvision()
     from torch.utils.data import DataLoader, Dataset
@@ -68,7 +70,11 @@ def straightforward(subsets: list[Subset], model: str, scale: float, classes: in
     for subset in subsets:
         net = builder(model)(*subset.images.shape[1:], classes)
         optimiser = torch.optim.SGD(
-            net.parameters(), options.learning_rate, options.momentum, nesterov=True, weight_decay=options.weight_decay
+            net.parameters(),
+            options.learning_rate,
+            options.momentum,
+            nesterov=True,
+            weight_decay=options.weight_decay,
         )
         criterion = torch.nn.CrossEntropyLoss(label_smoothing=options.label_smoothing)
         loader = DataLoader(Images(subset), options.batch_size, shuffle=True, num_workers=workers)
@@ -91,7 +97,9 @@ def _train_slice(job: tuple[list[Subset], str, float, int, TrainingOptions]) -> 
     return time.perf_counter() - start
 
 
-def ours(subsets: list[Subset], model: str, scale: float, classes: int, options: TrainingOptions, jobs: int = CORES) -> float:
+def ours(
+    subsets: list[Subset], model: str, scale: float, classes: int, options: TrainingOptions, jobs: int = CORES
+) -> float:
     """Seconds of the slowest of the slices that run side by side (a process's start-up is paid once, and not here)."""
     cut = [subsets[len(subsets) * i // jobs : len(subsets) * (i + 1) // jobs] for i in range(jobs)]
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
@@ -129,8 +137,8 @@ def compare_cifar10(folder: Path, members: int) -> None:
     subsets = subsets_of(np.ascontiguousarray(images), labels, 50, 1 / 255, members)
     crop = AugmentationOptions(crop_padding=4, flip=True, rotation=0, scaling=0)
     options = TrainingOptions(
-        epochs=1, steps=None, batch_size=128, learning_rate=0.1, weight_decay=5e-4, label_smoothing=0, augmentation=crop,
-        precision="bf16",
+        epochs=1, steps=None, batch_size=128, learning_rate=0.1, weight_decay=5e-4, label_smoothing=0,
+        augmentation=crop, precision="bf16",
     )  # fmt: skip
     seen = sum(len(s.labels) for s in subsets)
     print(f"CIFAR-10, NIN, {members} members of k = 50, 1 epoch, {CORES} cores")
@@ -151,7 +159,7 @@ def compare_art(epochs: int) -> None:
     net = builder("small_cnn")(1, 8, 8, 10)
     optimiser = torch.optim.SGD(net.parameters(), 0.1, 0.9, nesterov=True)
     classifier = PyTorchClassifier(net, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, optimiser)
-    ensemble = DeepPartitionEnsemble(classifier, 50, hash_function=lambda x: int(round(float(x.sum()) * 16)) % 50)
+    ensemble = DeepPartitionEnsemble(classifier, 50, hash_function=lambda x: round(float(x.sum()) * 16) % 50)
     start = time.perf_counter()
     ensemble.fit(images.astype(np.float32) / 16, labels, batch_size=32, nb_epochs=epochs, train_dict={})
     reference = time.perf_counter() - start
@@ -177,7 +185,12 @@ def compare_strategies() -> None:
         row("  loop", seen, reference)
         for width in (5, 10, 25):
             grouped = options.model_copy(update={"strategy": "grouped", "width": width})
-            row(f"  grouped, tiles of {width}", seen, ours(subsets, model, 1 / 255, 10, grouped, jobs=1), reference)
+            row(
+                f"  grouped, tiles of {width}",
+                seen,
+                ours(subsets, model, 1 / 255, 10, grouped, jobs=1),
+                reference,
+            )
 
 
 if __name__ == "__main__":

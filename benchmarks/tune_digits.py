@@ -63,7 +63,11 @@ def main() -> None:
         right = np.where(prediction == y_val, radius, -1)
         base = (scores.argmax(2) == y_val[:, None]).mean()
         median = np.median(right)
-        print(f"{name:38s} base {base:.3f}  ensemble {(right >= 0).mean():.3f}  median radius {median:4.0f}  {seconds:5.1f} s", flush=True)
+        print(
+            f"{name:38s} base {base:.3f}  ensemble {(right >= 0).mean():.3f}"
+            f"  median radius {median:4.0f}  {seconds:5.1f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

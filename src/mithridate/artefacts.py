@@ -66,7 +66,10 @@ def new_hdf5(path: str | Path, attributes: Mapping[str, Any], provenance: Mappin
 
 
 def write_hdf5(
-    path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], provenance: Mapping[str, Any]
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write whole arrays, contiguous and uncompressed so that they can be memory-mapped."""
     with new_hdf5(path, attributes, provenance) as file:
@@ -85,7 +88,9 @@ def open_hdf5(path: str | Path, *names: str) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"{path} is not a whole HDF5 file (truncated or damaged?): delete it and make it again.") from error
+        raise InputError(
+            f"{path} is not a whole HDF5 file (truncated or damaged?): delete it and make it again."
+        ) from error
     with file:
         missing = [name for name in names if name not in file]
         if missing:
@@ -138,7 +143,10 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_safetensors(
-    path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], provenance: Mapping[str, Any]
+    path: str | Path,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write arrays; the metadata is stored as JSON."""
     # One key: safetensors writes several in an order that changes from run to run.

@@ -25,13 +25,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     certify = commands.add_parser("certify", help="certificates and summary for a file of scores or votes")
-    certify.add_argument("scores", type=Path, help="scores.h5, an .npz or a .pth file with labels and scores (or votes)")
+    certify.add_argument(
+        "scores", type=Path, help="scores.h5, an .npz or a .pth file with labels and scores (or votes)"
+    )
     certify.add_argument("--out", type=Path, help="folder for the tables (default: beside the file)")
-    certify.add_argument("--methods", nargs="+", choices=["dpa", "runoff"], help="default: both; dpa where only votes are given")
+    certify.add_argument(
+        "--methods",
+        nargs="+",
+        choices=["dpa", "runoff"],
+        help="default: both; dpa where only votes are given",
+    )
     certify.add_argument("--confidence", type=float, default=0.95, help="level of the intervals (default: 0.95)")
     certify.set_defaults(run=_certify)
 
-    verify = commands.add_parser("verify", help="train a few members again from shuffled files and compare their weights")
+    verify = commands.add_parser(
+        "verify", help="train a few members again from shuffled files and compare their weights"
+    )
     verify.add_argument("family", type=Path, help="a family's folder, e.g. results/digits/dpa/clean/k50d1")
     verify.add_argument("--members", type=int, default=3, help="how many members, drawn at random (default: 3)")
     verify.add_argument("--seed", type=int, help="seed of the draw and of the shuffle (default: a new one, printed)")

@@ -7,7 +7,7 @@ from importlib.metadata import version
 def kind(choice: str) -> str:
     """cpu or cuda, from the option `device`: auto | cpu | cuda; found without importing torch.
 
-    auto takes CUDA where a card's driver is present, PyTorch was built for it and no empty CUDA_VISIBLE_DEVICES hides it.
+    auto takes CUDA where there is a card's driver, PyTorch was built for it and CUDA_VISIBLE_DEVICES does not hide it.
     """
     if choice != "auto":
         return choice

@@ -74,7 +74,9 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in NAMES if name in file}
     except Exception as error:  # NumPy, zipfile and zlib each have errors of their own
-        raise InputError(f"{path} is not a whole .npz file of plain arrays ({error}): save it again with numpy.savez.") from error
+        raise InputError(
+            f"{path} is not a whole .npz file of plain arrays ({error}): save it again with numpy.savez."
+        ) from error
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
@@ -86,7 +88,9 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is not a plain tensor file ({reason}): save {{labels, scores}} with torch.save.") from error
+        raise InputError(
+            f"{path} is not a plain tensor file ({reason}): save {{labels, scores}} with torch.save."
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}: a dictionary of labels and scores is needed.")
     return {str(name): value.numpy() for name, value in content.items() if isinstance(value, torch.Tensor)}

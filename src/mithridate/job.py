@@ -1,4 +1,4 @@
-"""What every workflow script does first: a log file beside the terminal, and one sentence for what the user can mend."""
+"""What every workflow script does first: a log beside the terminal, and one sentence for what the user can mend."""
 
 import sys
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def logged(path: str) -> Iterator[None]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as log:
         out, err = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)
         try:
             yield
         except InputError as error:

@@ -34,7 +34,9 @@ def certified_accuracy(curve: pd.DataFrame, confidence: float) -> tuple[Figure, 
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
     sentences = []
     ks = sorted(curve["k"].unique())
-    for (k, method), rows in curve.groupby(["k", "method"], sort=True):
+    runs = curve[["k", "method"]].drop_duplicates().itertuples(index=False, name=None)
+    for k, method in sorted(runs):
+        rows = curve[(curve["k"] == k) & (curve["method"] == method)]
         half = dkw_half_width(int(rows["n_test"].iloc[0]), confidence)
         accuracy, radius = rows["certified_accuracy"], rows["radius"]
         label = NAMES[method] if len(ks) == 1 else f"{NAMES[method]}, k = {k}"
@@ -53,7 +55,7 @@ def certified_accuracy(curve: pd.DataFrame, confidence: float) -> tuple[Figure, 
     axes.set_xlim(left=0)
     axes.legend(frameon=False)
     n = int(curve["n_test"].iloc[0])
-    band = f"Shaded: {confidence:.0%} band for the whole curve at once (Dvoretzky, Kiefer, Wolfowitz; {n} test images)."
+    band = f"Bands: {confidence:.0%} for each whole curve at once (Dvoretzky, Kiefer, Wolfowitz), from {n} test images."
     return figure, " ".join([*sentences, band])
 
 
@@ -67,10 +69,19 @@ def vote_margins(certificates: pd.DataFrame, k: int) -> tuple[Figure, str]:
         margin = rows["votes"] - rows["runner_up"]
         bins = np.linspace(min(margin.min(), 0), k, 26)
         right = rows["correct"].astype(bool)
-        axes.hist([margin[right], margin[~right]], bins, stacked=True, color=[COLOURS[method], "#999999"], label=["right", "wrong"])
+        axes.hist(
+            [margin[right], margin[~right]],
+            bins,
+            stacked=True,
+            color=[COLOURS[method], "#999999"],
+            label=["right", "wrong"],
+        )
         axes.set(xlabel="votes ahead of the next class", title=NAMES[method])
         axes.legend(frameon=False, title="prediction")
-        sentences.append(f"{NAMES[method]}: median margin {margin.median():.0f} of {k} votes, {int((~right).sum())} of {len(rows)} predictions wrong.")
+        sentences.append(
+            f"{NAMES[method]}: median margin {margin.median():.0f} of {k} votes,"
+            f" {int((~right).sum())} of {len(rows)} predictions wrong."
+        )
     grid[0, 0].set_ylabel("test images")
     return figure, " ".join(sentences)
 
@@ -82,7 +93,8 @@ def partition_sizes(members: pd.DataFrame) -> tuple[Figure, str]:
     _histogram(axes, size, "training samples in the partition")
     flagged = int((members["flag"] != "fitted").sum())
     return figure, (
-        f"{len(size)} partitions of {size.min()} to {size.max()} samples, {size.mean():.1f} on average; {int((size == 0).sum())} empty."
+        f"{len(size)} partitions of {size.min()} to {size.max()} samples, {size.mean():.1f} on average;"
+        f" {int((size == 0).sum())} empty."
         f" {flagged} base classifiers are constant because their partition was empty or could not be fitted."
     )
 
@@ -92,11 +104,15 @@ def base_accuracies(members: pd.DataFrame) -> tuple[Figure, str]:
     accuracy = members["base_accuracy"]
     figure, axes = plt.subplots(figsize=(6, 3.6))
     _histogram(axes, accuracy, "test accuracy of a base classifier")
-    return figure, f"{len(accuracy)} base classifiers: {accuracy.mean():.1%} right on average, from {accuracy.min():.1%} to {accuracy.max():.1%}."
+    return (
+        figure,
+        f"{len(accuracy)} base classifiers: {accuracy.mean():.1%} right on average,"
+        f" from {accuracy.min():.1%} to {accuracy.max():.1%}.",
+    )
 
 
 def _histogram(axes: Axes, values: pd.Series, label: str) -> None:
-    axes.hist(values, bins=min(30, max(5, len(values) // 2)), color=COLOURS["dpa"])
+    axes.hist(values, bins=min(30, max(5, len(values) // 4)), color=COLOURS["dpa"])
     axes.axvline(values.mean(), color="black", linewidth=1, label="mean")
     axes.set(xlabel=label, ylabel="partitions")
     axes.legend(frameon=False)

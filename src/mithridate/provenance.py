@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, machine. Kept apart from the result, so that equal results compare equal."""
+"""Where a result comes from: versions, commit, machine; kept apart, so that equal results compare equal."""
 
 import platform
 import subprocess
@@ -24,7 +24,16 @@ def gather(**more: Any) -> dict[str, Any]:
 
 def _commit() -> str:
     """The checkout's commit, marked where files differ from it; empty outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

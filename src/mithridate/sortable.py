@@ -43,7 +43,10 @@ def page(table: pd.DataFrame, title: str) -> str:
     head = "".join(
         f'<th{_class(name in text)}><button type="button">{html.escape(str(name))}</button></th>' for name in table
     )
-    body = "\n".join("<tr>" + "".join(_cell(v, n in text) for n, v in zip(table, row, strict=True)) + "</tr>" for row in table.itertuples(index=False))
+    body = "\n".join(
+        "<tr>" + "".join(_cell(v, n in text) for n, v in zip(table, row, strict=True)) + "</tr>"
+        for row in table.itertuples(index=False)
+    )
     return PAGE.format(title=html.escape(title), head=head, body=body)
 
 

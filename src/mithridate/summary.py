@@ -1,5 +1,7 @@
 """The summary table as text for a terminal."""
 
+from typing import Any
+
 import pandas as pd
 
 NAMES = {"dpa": "Deep Partition Aggregation", "runoff": "Run-off Election"}
@@ -7,30 +9,36 @@ NAMES = {"dpa": "Deep Partition Aggregation", "runoff": "Run-off Election"}
 
 def text(summary: pd.DataFrame) -> str:
     """A few lines for every row of results/dpa_summary.csv."""
-    return "\n".join(_lines(row) for row in summary.to_dict("records"))
+    return "\n".join(line for row in summary.to_dict("records") for line in _lines({str(k): v for k, v in row.items()}))
 
 
-def _lines(row: dict[str, object]) -> str:
-    lines = [f"{row['dataset']}, k = {row['k']}, {NAMES[str(row['method'])]}"]
-
-    def line(name: str, ours: str, published: str = "") -> None:
-        lines.append(f"  {name:26s}{ours:26s}{'published ' + published if published else ''}".rstrip())
-
-    interval = f"{row['clean_accuracy']:.2%} [{row['ci_low']:.2%}, {row['ci_high']:.2%}]"
-    line("clean accuracy", interval, _percent(row["published_clean_accuracy"]))
-    line("base accuracy", f"{row['base_accuracy']:.2%}", _percent(row["published_base_accuracy"]))
-    published = "" if pd.isna(row["published_median"]) else f"{row['published_median']:.0f}"
-    line("median, as papers print it", f"{row['median_printed']}", published)
+def _lines(row: dict[str, Any]) -> list[str]:
+    interval = f"{_percent(row['clean_accuracy'])}  [{_percent(row['ci_low'])}, {_percent(row['ci_high'])}]"
+    lines = [
+        f"{row['dataset']}, k = {row['k']}: {NAMES[str(row['method'])]}, {row['n_test']} test images",
+        _line("clean accuracy", interval, _percent(row["published_clean_accuracy"])),
+        _line("base accuracy", _percent(row["base_accuracy"]), _percent(row["published_base_accuracy"])),
+    ]
     if not pd.isna(row["median_radius"]):
-        units = f"{row['median_insertions_or_deletions']} insertions or deletions, {row['median_label_flips']} label flips,"
-        lines.append(f"  half of the test images are certified against {units}")
-        lines.append(f"  or {row['median_image_replacements']} image replacements in {row['n_test']} test images' worst case each")
+        units = (
+            f"{row['median_insertions_or_deletions']} insertions or deletions,"
+            f" or {row['median_label_flips']} label flips, or {row['median_image_replacements']} image replacements"
+        )
+        lines.append(_line("half certified against", units))
+    published = "" if pd.isna(row["published_median"]) else f"{row['published_median']:.0f}"
+    lines.append(_line("median as papers print it", str(row["median_printed"]), published))
     if "partition_min" in row:
-        line("partitions", f"{row['partition_min']} to {row['partition_max']} samples")
+        lines.append(_line("partitions", f"{row['partition_min']} to {row['partition_max']} samples"))
     if row.get("flagged_members"):
-        line("constant classifiers", f"{row['flagged_members']}, {row['empty_members']} of them for an empty partition")
-    return "\n".join(lines)
+        flagged = f"{row['flagged_members']}, of which {row['empty_members']} for an empty partition"
+        lines.append(_line("constant classifiers", flagged))
+    return lines
 
 
-def _percent(value: object) -> str:
+def _line(name: str, ours: str, published: str = "") -> str:
+    beside = f"  (published {published})" if published else ""
+    return f"  {name:27s}{ours}{beside}"
+
+
+def _percent(value: Any) -> str:
     return "" if pd.isna(value) else f"{value:.2%}"

@@ -3,7 +3,6 @@
 A few members are trained again from a copy of the training set in another order; their weights must be the same.
 """
 
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,67 @@ import numpy as np
 
 from mithridate import device
 from mithridate.data.dataset import load_header, load_images, load_labels, load_sums
-from mithridate.data.partition import load_subsets, subset_of
+from mithridate.data.partition import Subsets, load_subsets, make_subsets
 from mithridate.errors import InputError
 from mithridate.options.training import TrainingOptions
 from mithridate.progress import Progress
 from mithridate.streams import Stream
-from mithridate.training.family import train_family, weight_hash
+from mithridate.training.family import Subset, train_family, weight_hash
 from mithridate.training.recipe import Recipe
 from mithridate.training.slices import read_slice
+
+
+def verify(folder: Path, members: int, seed: int | None) -> bool:
+    """Whether `members` randomly drawn members of a family's folder come out with the same weights.
+
+    folder: results/{dataset}/dpa/{variant}/k{k}d1. Raises InputError where it holds no trained family.
+    """
+    slices = sorted(folder.glob("models/*.safetensors"))
+    if not slices:
+        raise InputError(f"{folder} holds no models/*.safetensors: give a family's folder, results/…/dpa/clean/k50d1.")
+    data = folder.parents[2] / "data" / f"{folder.parent.name}.h5"
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    stored, recipe = _stored(slices)
+    device.prepare()
+    shuffled, images, labels = _shuffled(data, load_subsets(folder / "subsets.h5"), seed)
+    order = Stream("verify/members", seed).permutations(1, len(shuffled.indices))[0]
+    drawn = sorted(int(number) for number in order[:members] if number in stored)
+    print(f"training {len(drawn)} of {len(stored)} members again from shuffled files (--seed {seed})")
+    progress = Progress("members trained again", len(drawn))
+    again = [
+        Subset(n, images[rows], labels[rows], shuffled.mean[n], shuffled.std[n])
+        for n in drawn
+        for rows in [shuffled.indices[n]]
+    ]
+    family = train_family(again, recipe, progress=progress)
+    same = [weight_hash(family.member(i)) == stored[number] for i, number in enumerate(drawn)]
+    for number, equal in zip(drawn, same, strict=True):
+        print(f"member {number}: {'identical' if equal else 'DIFFERENT'}  {stored[number][:16]}")
+    if not all(same):
+        print("different weights: other files, another machine or version, or a training that is not deterministic")
+    return all(same)
+
+
+def _stored(slices: list[Path]) -> tuple[dict[int, str], Recipe]:
+    """Weight hashes by subset number, and the family's recipe."""
+    hashes: dict[int, str] = {}
+    plain: dict[str, Any] = {}
+    for path in slices:
+        family, plain = read_slice(path)
+        hashes.update({int(n): weight_hash(family.member(i)) for i, n in enumerate(family.subset_ids)})
+    options, shape = TrainingOptions(**plain["options"]), plain["shape"]
+    return hashes, Recipe(**{**plain, "options": options, "shape": (shape[0], shape[1], shape[2])})
+
+
+def _shuffled(data: Path, subsets: Subsets, seed: int) -> tuple[Subsets, np.ndarray, np.ndarray]:
+    """The same training set in another order, partitioned anew."""
+    header, images, labels, sums = (
+        load_header(data),
+        load_images(data, "train"),
+        load_labels(data, "train"),
+        load_sums(data),
+    )
+    order = Stream("verify/order", seed).permutations(1, len(labels))[0]
+    images, labels, sums = images[order], labels[order], None if sums is None else sums[order]
+    again = make_subsets(images, labels, subsets.k, scale=header.scale, sums=sums, hash=subsets.hash)  # type: ignore[arg-type]
+    return again, images, labels

@@ -77,7 +77,7 @@ def test_damaged_files_are_named_with_a_remedy(tmp_path):
     whole = path.read_bytes()
     for size in (0, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(InputError, match="a.h5 .*again"):
+        with pytest.raises(InputError, match=r"a.h5 .*again"):
             artefacts.read_hdf5(path, "x")
     weights = tmp_path / "a.safetensors"
     artefacts.write_safetensors(weights, {"x": np.arange(9)}, {"k": [1]}, {})

@@ -96,9 +96,7 @@ def test_winner_and_runner_up_may_tie():
     assert second.tolist() == [4, 2]
 
 
-@pytest.mark.parametrize(
-    "certify", [lambda: certify_dpa(np.ones((3, 1), int)), lambda: votes(np.ones((3, 2, 1)))]
-)
+@pytest.mark.parametrize("certify", [lambda: certify_dpa(np.ones((3, 1), int)), lambda: votes(np.ones((3, 2, 1)))])
 def test_one_class_is_refused(certify):
     with pytest.raises(InputError, match="at least two classes"):
         certify()
@@ -156,6 +154,4 @@ def test_certificates_need_no_torch():
     )
     from subprocess import run
 
-    assert (
-        run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+    assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -103,8 +103,7 @@ def programme(gap_1: int, gap_2: int) -> int:
 def test_closed_form_is_the_dynamic_programme():
     gap_1, gap_2 = np.meshgrid(np.arange(61), np.arange(61))
     expected = [
-        [programme(int(a), int(b)) for a, b in zip(*row, strict=True)]
-        for row in zip(gap_1, gap_2, strict=True)
+        [programme(int(a), int(b)) for a, b in zip(*row, strict=True)] for row in zip(gap_1, gap_2, strict=True)
     ]
     assert overtake_both(gap_1, gap_2).tolist() == expected
 
@@ -113,9 +112,7 @@ def test_closed_form_is_the_dynamic_programme():
 def test_first_round_tries_every_pair(seed):
     stream = np.random.default_rng(seed)
     counts, winner = stream.integers(0, 12, (20, 5)), stream.integers(0, 5, 20)
-    for n, c, got in zip(
-        counts.tolist(), winner, first_round(Election(counts, winner, winner, counts)), strict=True
-    ):
+    for n, c, got in zip(counts.tolist(), winner, first_round(Election(counts, winner, winner, counts)), strict=True):
         gaps = [max(0, n[c] - n[j] + (j > c)) for j in range(5) if j != c]
         assert got == min(programme(a, b) for a, b in combinations(gaps, 2))
 

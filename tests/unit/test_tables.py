@@ -135,9 +135,9 @@ def test_summary_in_three_units_with_the_published_numbers():
 
 @pytest.mark.parametrize(("right", "printed"), [(3, 2), (2, 2), (1, 0)])
 def test_exactly_one_half_is_enough_for_the_median(right, printed):
-    row = summary(
-        rows_of([1] * 4, [True] * right + [False] * (4 - right)), members_of([2]), **{**NAMES, "k": 1}
-    ).iloc[0]
+    row = summary(rows_of([1] * 4, [True] * right + [False] * (4 - right)), members_of([2]), **{**NAMES, "k": 1}).iloc[
+        0
+    ]
     assert row["median_printed"] == printed
     assert pd.isna(row["median_radius"]) == (printed == 0)
 

@@ -63,7 +63,9 @@ POISONS = {
     "emptied": lambda s: subset(s.number, 0),
     "shrunk": lambda s: replace(s, images=s.images[:2], labels=s.labels[:2]),
     "grown": lambda s: subset(s.number, 40, salt=2),
-    "one black image": lambda s: replace(s, images=np.zeros((1, *SHAPE), np.uint8), labels=np.zeros(1, np.int64), std=np.array([1e-3])),
+    "one black image": lambda s: replace(
+        s, images=np.zeros((1, *SHAPE), np.uint8), labels=np.zeros(1, np.int64), std=np.array([1e-3])
+    ),
     "diverging": lambda s: replace(s, mean=np.array([np.inf])),
 }
 
@@ -123,7 +125,12 @@ def test_grouped_agrees_with_the_loop_up_to_rounding(options):
 
 def test_the_loop_agrees_with_torch_optim_and_native_layers():
     """The straightforward way to train the same member, written with torch.optim.SGD."""
-    options = {"epochs": 3, "augmentation": AugmentationOptions(crop_padding=0, rotation=0, scaling=0), "decay": "step", "decay_epochs": [0]}
+    options = {
+        "epochs": 3,
+        "augmentation": AugmentationOptions(crop_padding=0, rotation=0, scaling=0),
+        "decay": "step",
+        "decay_epochs": [0],
+    }
     r = recipe(**options, learning_rate=0.05, warmup=0, weight_decay=1e-3)
     ours = train_family([FAMILY[3]], r)
     net = initialise(builder("small_cnn"), SHAPE, CLASSES, Stream("init", 3, 3, 0))
@@ -145,9 +152,26 @@ def test_the_loop_agrees_with_torch_optim_and_native_layers():
 
 
 def test_published_learning_rates_and_batches():
-    options = TrainingOptions(epochs=200, steps=None, batch_size=128, learning_rate=0.1, decay="step", decay_epochs=[60, 120, 160], warmup=0)
+    options = TrainingOptions(
+        epochs=200,
+        steps=None,
+        batch_size=128,
+        learning_rate=0.1,
+        decay="step",
+        decay_epochs=[60, 120, 160],
+        warmup=0,
+    )
     rates = plan.learning_rates(1000, options).reshape(200, 8)
-    for epoch, rate in ((0, 0.1), (60, 0.1), (61, 0.02), (120, 0.02), (121, 0.004), (160, 0.004), (161, 0.0008), (199, 0.0008)):
+    for epoch, rate in (
+        (0, 0.1),
+        (60, 0.1),
+        (61, 0.02),
+        (120, 0.02),
+        (121, 0.004),
+        (160, 0.004),
+        (161, 0.0008),
+        (199, 0.0008),
+    ):
         np.testing.assert_allclose(rates[epoch], rate)
     order = plan.batches(1000, options, Stream("x")).reshape(200, -1)
     assert all(np.array_equal(np.sort(epoch[:1000]), np.arange(1000)) for epoch in order)
@@ -163,7 +187,8 @@ def test_steps_are_full_batches_of_whole_passes():
 @pytest.mark.parametrize("options", STRATEGIES)
 def test_training_is_total(options):
     family = train_family(
-        [subset(0, 5), subset(1, 0), replace(subset(2, 5), std=np.array([np.nan])), subset(3, 1)], recipe(**options)
+        [subset(0, 5), subset(1, 0), replace(subset(2, 5), std=np.array([np.nan])), subset(3, 1)],
+        recipe(**options),
     )
     assert family.flags.tolist() == [FITTED, EMPTY, DIVERGED, FITTED]
     assert all(not tensor[[1, 2]].any() for tensor in family.tensors.values())
@@ -171,7 +196,9 @@ def test_training_is_total(options):
 
 def narrow(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
     """A user's own network that refuses a batch of one: BatchNorm over a single value."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, 5), nn.BatchNorm1d(5), nn.Linear(5, num_classes))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(channels * height * width, 5), nn.BatchNorm1d(5), nn.Linear(5, num_classes)
+    )
 
 
 def test_a_subset_the_network_refuses_gets_the_constant_classifier():

@@ -29,12 +29,19 @@ class Project:
         settings = [*config, *([] if dpa is None else [f"dpa={dpa}"])]
         return [sys.executable, "-m", "snakemake", *arguments, *(["--config", *settings] if settings else [])]
 
-    def run(self, *arguments: str, dpa: str | None = TINY, config: tuple[str, ...] = (), prefix: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, dpa: str | None = TINY, config: tuple[str, ...] = (), prefix: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         command = self.command(*arguments, dpa=dpa, config=config)
         if prefix:
             command = ["bash", "-c", f'{prefix}; exec "$@"', "bash", *command]
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
 
     def path(self, name: str) -> Path:
@@ -55,7 +62,7 @@ def checkout(folder: Path) -> Project:
     return Project(folder)
 
 
-@pytest.fixture()
+@pytest.fixture
 def project(tmp_path) -> Project:
     return checkout(tmp_path / "project")
 
@@ -69,14 +76,14 @@ def finished(tmp_path_factory) -> Project:
     return made
 
 
-@pytest.fixture()
+@pytest.fixture
 def copy(finished, tmp_path) -> Project:
     """A finished tiny run of one's own."""
     shutil.copytree(finished.folder, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")
 
 
-@pytest.fixture()
+@pytest.fixture
 def own_data(tmp_path) -> dict[str, np.ndarray]:
     """A small data set of the user's own: 60 training images of 3 classes."""
     random = np.random.default_rng(0)

@@ -16,7 +16,11 @@ MINE = ("dataset=mine", "data={source: npz, path: mine.npz}")
         (("sead=1",), None, "configuration key sead is unknown; did you mean seed?"),
         (("seed=abc",), None, "configuration key seed is 'abc'"),
         ((), "{k: 0}", "configuration key dpa.k.0 is"),
-        ((), "{k: [2], training: {epoch: 3}}", "configuration key dpa.training.epoch is unknown; did you mean dpa.training.epochs?"),
+        (
+            (),
+            "{k: [2], training: {epoch: 3}}",
+            "configuration key dpa.training.epoch is unknown; did you mean dpa.training.epochs?",
+        ),
         (("dataset=imagenet",), None, "imagenet"),
         (("dataset=mine", "data={source: npz, path: nowhere.npz}"), None, "nowhere.npz does not exist"),
     ],
@@ -48,7 +52,7 @@ def test_bad_data_is_named_and_nothing_is_written(project, own_data, change, sen
     line = next(line for line in done.stdout.splitlines() if line.startswith("error: "))
     assert sentence in line
     assert "Traceback" not in done.stdout
-    assert not [path for path in project.path("").rglob("*.h5*")]
+    assert not list(project.path("").rglob("*.h5*"))
 
 
 def test_a_truncated_npz_is_named(project, own_data):

@@ -53,7 +53,12 @@ def test_slices_and_cores_change_nothing(finished, project):
         assert one.keys() == other.keys()
         for key in one:
             np.testing.assert_array_equal(one[key], other[key], err_msg=f"{name}: {key}")
-    for name in ("dpa_cert.csv", "dpa_summary.csv", f"{FAMILY}/certificates.csv.gz", "pictures/certified_accuracy.svg"):
+    for name in (
+        "dpa_cert.csv",
+        "dpa_summary.csv",
+        f"{FAMILY}/certificates.csv.gz",
+        "pictures/certified_accuracy.svg",
+    ):
         assert finished.path(name).read_bytes() == project.path(name).read_bytes(), name
 
 
@@ -68,12 +73,15 @@ def test_the_order_of_the_training_file_changes_nothing(project, own_data, tmp_p
     again = project.run("--cores", "2", "results/dpa_cert.csv", config=settings)
     assert again.returncode == 0, again.stdout
     assert "rule make_data" in again.stdout  # the changed file was seen
-    assert (member_hashes(project, "mine/dpa/clean/k4d1"), project.path("dpa_cert.csv").read_bytes()) == before
+    assert (
+        member_hashes(project, "mine/dpa/clean/k4d1"),
+        project.path("dpa_cert.csv").read_bytes(),
+    ) == before
 
 
 def test_killed_in_mid_training_it_goes_on_with_identical_weights(project, tmp_path):
     target = f"results/{FAMILY.replace('k4', 'k6')}/models/1-of-1.safetensors"
-    arguments = ("--cores", "1", "--set-scatter", "slices=1", target)
+    arguments = (target, "--cores", "1", "--set-scatter", "slices=1")
     running = subprocess.Popen(
         project.command(*arguments, dpa=SLOW), cwd=project.folder, env=project.environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True,
@@ -121,18 +129,18 @@ def test_killed_in_mid_training_it_goes_on_with_identical_weights(project, tmp_p
 def test_editing_the_library_reruns_exactly_what_depends_on_it(copy, file, reruns, rests):
     path = copy.folder / "src" / "mithridate" / file
     path.write_text(path.read_text() + "\nEDITED = True\n")
-    planned = copy.run("-n", "--quiet", "none").stdout
+    planned = copy.run("-n").stdout
     rules = {line.split()[1].rstrip(":") for line in planned.splitlines() if line.startswith(("rule ", "localrule "))}
     assert reruns <= rules, planned
     assert not rests & rules, planned
 
 
 def test_a_changed_option_reruns_only_what_depends_on_it(copy):
-    planned = copy.run("-n", "--quiet", "none", config=("confidence=0.9",)).stdout
+    planned = copy.run("-n", config=("confidence=0.9",)).stdout
     assert "rule tabulate_certificates" in planned
     assert "rule train_slice" not in planned
     assert "rule certify_examples" not in planned
-    assert "rule train_slice" in copy.run("-n", "--quiet", "none", config=("seed=1",)).stdout
+    assert "rule train_slice" in copy.run("-n", config=("seed=1",)).stdout
 
 
 def test_one_partition_is_the_single_classifier_with_radius_zero(project):
@@ -161,7 +169,7 @@ def test_more_partitions_than_samples_is_sound_and_says_so(project, own_data):
 
 @pytest.mark.parametrize("overlay", ["mnist", "cifar10", "mnist_reduced"])
 def test_paper_configurations_can_be_planned(project, overlay):
-    planned = project.run("-n", "--configfile", f"config/{overlay}.yaml", "results/dpa_cert.csv", dpa=None)
+    planned = project.run("-n", "results/dpa_cert.csv", "--configfile", f"config/{overlay}.yaml", dpa=None)
     assert planned.returncode == 0, planned.stdout
     assert "train_slice" in planned.stdout
 

@@ -7,4 +7,8 @@ from mithridate.pictures import certified_accuracy, save
 
 with logged(snakemake.log[0]):
     curve = pd.read_csv(snakemake.input.cert)
-    save(certified_accuracy(curve, snakemake.params.confidence), snakemake.output.picture, snakemake.output.caption)
+    save(
+        certified_accuracy(curve, snakemake.params.confidence),
+        snakemake.output.picture,
+        snakemake.output.caption,
+    )

@@ -24,9 +24,7 @@ with logged(snakemake.log[0]):
         options=options,
         device=params.device,
     )
-    progress = Progress(
-        f"slice {snakemake.wildcards.slice}: base classifiers scored", len(family.subset_ids)
-    )
+    progress = Progress(f"slice {snakemake.wildcards.slice}: base classifiers scored", len(family.subset_ids))
     ids = family.subset_ids
     scores = scorer.score(family, subsets.mean[ids], subsets.std[ids], progress)
     progress.finish()

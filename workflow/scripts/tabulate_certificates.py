@@ -13,9 +13,7 @@ with logged(snakemake.log[0]):
     params = snakemake.params
     recipe = recipe_name(params.dataset, params.model, params.hash, TrainingOptions(**params.training))
     curves, summaries = [], []
-    for k, certificates, members in zip(
-        params.k, snakemake.input.certificates, snakemake.input.members, strict=True
-    ):
+    for k, certificates, members in zip(params.k, snakemake.input.certificates, snakemake.input.members, strict=True):
         rows = pd.read_csv(certificates)
         run = {"dataset": params.dataset, "variant": "clean", "k": k, "confidence": params.confidence}
         curves.append(curve(rows, **run))

@@ -27,8 +27,6 @@ with logged(snakemake.log[0]):
     )
     numbers = slice_members(len(inputs.subsets.indices), recipe.width, name)
     progress = Progress(f"slice {name}: base classifiers trained", len(numbers))
-    family = train_family(
-        inputs.members(numbers), recipe, checkpoints=Path("results/checkpoints"), progress=progress
-    )
+    family = train_family(inputs.members(numbers), recipe, checkpoints=Path("results/checkpoints"), progress=progress)
     progress.finish()
     write_slice(snakemake.output[0], family, recipe, gather(**device.describe(params.device)))

@@ -21,9 +21,7 @@ def check_scores(
     infinite scores.
     """
     if scores.ndim != 3:
-        raise InputError(
-            f"{where} has shape {scores.shape} instead of [images, classifiers, classes]: make it again."
-        )
+        raise InputError(f"{where} has shape {scores.shape} instead of [images, classifiers, classes]: make it again.")
     n, k, classes = scores.shape
     if classes < 2:
         raise InputError(
@@ -64,19 +62,13 @@ def check_labels(labels: np.ndarray, n: int, classes: int, *, start_index: int, 
 def subset_order(subset_ids: np.ndarray, k: int, *, where: str) -> np.ndarray:
     """The order [k] that sorts subset_ids [k]. Raises InputError unless they are each of 0..k-1 once."""
     if subset_ids.shape != (k,):
-        raise InputError(
-            f"{where} has {k} columns, but its subset_ids have shape {subset_ids.shape}: make it again."
-        )
+        raise InputError(f"{where} has {k} columns, but its subset_ids have shape {subset_ids.shape}: make it again.")
     order = np.argsort(subset_ids, kind="stable")
     ids = subset_ids[order]
     repeated = ids[1:][ids[1:] == ids[:-1]]
     if len(repeated):
-        raise InputError(
-            f"{where} holds subset {repeated[0]} twice: gather every slice of the family exactly once."
-        )
+        raise InputError(f"{where} holds subset {repeated[0]} twice: gather every slice of the family exactly once.")
     if not np.array_equal(ids, np.arange(k)):
         missing = np.setdiff1d(np.arange(k), ids)[0]
-        raise InputError(
-            f"{where} has {k} columns, but none of subset {missing}: gather all slices of the family."
-        )
+        raise InputError(f"{where} has {k} columns, but none of subset {missing}: gather all slices of the family.")
     return order

@@ -37,25 +37,19 @@ def check_images(array: str, x: np.ndarray) -> None:
         )
     if x.ndim != 4:
         raise InputError(
-            f"{array} has {x.ndim} axes, {shape_text(x.shape)}: give images as [N,H,W] or with one axis of"
-            " channels."
+            f"{array} has {x.ndim} axes, {shape_text(x.shape)}: give images as [N,H,W] or with one axis of channels."
         )
     if x.size == 0:
-        raise InputError(
-            f"{array} is empty, {shape_text(x.shape)}: give at least one image of at least one pixel."
-        )
+        raise InputError(f"{array} is empty, {shape_text(x.shape)}: give at least one image of at least one pixel.")
 
 
 def check_labels(array: str, y: np.ndarray, num_classes: int) -> None:
     """Integers [N] in 0..num_classes-1."""
     if y.dtype.kind not in "iu":
-        raise InputError(
-            f"{array} is {y.dtype} but labels must be whole numbers 0, 1, ...: save y.astype('int64')."
-        )
+        raise InputError(f"{array} is {y.dtype} but labels must be whole numbers 0, 1, ...: save y.astype('int64').")
     if y.ndim != 1:
         raise InputError(
-            f"{array} has shape {shape_text(y.shape)}: give one label per image, [N] (of one-hot rows the"
-            " argmax)."
+            f"{array} has shape {shape_text(y.shape)}: give one label per image, [N] (of one-hot rows the argmax)."
         )
     if y.size and (int(y.min()) < 0 or int(y.max()) >= num_classes):
         raise InputError(
@@ -70,8 +64,7 @@ def informative_sums(where: str, sums: np.ndarray | None, images: np.ndarray) ->
         return None
     if sums.shape != (len(images),) or sums.dtype.kind not in "iu":
         raise InputError(
-            f"{where}: pixel_sum is {sums.dtype} {shape_text(sums.shape)}: give one whole number per"
-            " training image."
+            f"{where}: pixel_sum is {sums.dtype} {shape_text(sums.shape)}: give one whole number per training image."
         )
     return None if np.array_equal(sums, image_sums(images)) else sums.astype(np.int64)
 

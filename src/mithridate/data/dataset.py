@@ -81,8 +81,7 @@ def validate(dataset: Dataset, where: str | Path | None = None) -> Dataset:
         check_labels(f"{where}: y_{split}", y, dataset.num_classes)
         if len(x) != len(y):
             raise InputError(
-                f"{where}: x_{split} holds {len(x)} images but y_{split} {len(y)} labels: give one label per"
-                " image."
+                f"{where}: x_{split} holds {len(x)} images but y_{split} {len(y)} labels: give one label per image."
             )
     train, test = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
     if train != test:
@@ -96,9 +95,7 @@ def validate(dataset: Dataset, where: str | Path | None = None) -> Dataset:
             " least two classes."
         )
     if len(json.dumps(dataset.class_names)) > NAMES_BYTES:
-        raise InputError(
-            f"{where}: the class names take more than {NAMES_BYTES} characters together: shorten them."
-        )
+        raise InputError(f"{where}: the class names take more than {NAMES_BYTES} characters together: shorten them.")
     x_train = np.ascontiguousarray(arrays["x_train"])
     return replace(
         dataset,
@@ -123,15 +120,12 @@ def sha256(dataset: Dataset) -> str:
 
 
 def draw_val_index(n: int, fraction: float, seed: int) -> np.ndarray:
-    """Positions of the held-out part of n training samples: the nearest whole number of them, sorted,
-    int64."""
-    size = int(n * fraction + 0.5)
+    """Sorted positions (int64) of the held-out share of n samples: the nearest whole number, never all."""
+    size = min(int(n * fraction + 0.5), n - 1)
     return np.sort(Stream("mithridate", "val_index", seed).permutations(1, n)[0, :size]).astype(np.int64)
 
 
-def save(
-    path: str | Path, dataset: Dataset, val_fraction: float, seed: int, provenance: Mapping[str, Any]
-) -> None:
+def save(path: str | Path, dataset: Dataset, val_fraction: float, seed: int, provenance: Mapping[str, Any]) -> None:
     """Write a clean data set. Raises InputError where the data is bad or cannot be written."""
     dataset = validate(dataset)
     arrays = {name: getattr(dataset, name) for name in ARRAYS}
@@ -170,9 +164,7 @@ def load(path: str | Path) -> Dataset:
         header.class_names,
     )
     if sha256(dataset) != header.sha256:
-        raise InputError(
-            f"{path} differs from the SHA-256 it carries (damaged?): delete it and make it again."
-        )
+        raise InputError(f"{path} differs from the SHA-256 it carries (damaged?): delete it and make it again.")
     return dataset
 
 
@@ -187,10 +179,8 @@ def load_header(path: str | Path) -> Header:
         n_train, channels, height, width = shape
         fields |= {"name": attributes["dataset"], "class_names": names, "shape": (channels, height, width)}
         return Header(**fields, n_train=n_train, n_test=n_test)
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"{path} is no data set of this workflow ({error}): delete it and make it again."
-        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no data set of this workflow ({error}): delete it and make it again.") from error
 
 
 def load_labels(path: str | Path, split: Split) -> np.ndarray:

@@ -28,8 +28,8 @@ UNDECODABLE = (
     struct.error,
     Image.DecompressionBombError,
 )
-# Compressed arrays up to SMALL bytes are read as they are; larger ones must not claim more than RATIO times what they
-# take in the file (real images compress 2 to 20 times), or a file of megabytes could ask for all memory.
+# Compressed arrays up to SMALL bytes are read as they are; larger ones must not claim more than RATIO times
+# what they take in the file (real images: 2 to 20 times), or a file of megabytes could ask for all memory.
 SMALL, RATIO = 1 << 28, 100
 
 
@@ -48,9 +48,7 @@ def read_npz(path: str | Path, layout: str = "nhwc") -> dict[str, np.ndarray]:
             present = {member.removesuffix(".npy") for member in archive.namelist()}
             missing = [name for name in ARRAYS if name not in present]
             if missing:
-                raise InputError(
-                    f"{path} has no array {', '.join(missing)}: save it with {', '.join(ARRAYS)}."
-                )
+                raise InputError(f"{path} has no array {', '.join(missing)}: save it with {', '.join(ARRAYS)}.")
             arrays = {name: _read_array(path, archive, name) for name in ARRAYS}
     except (
         zipfile.BadZipFile,
@@ -61,9 +59,7 @@ def read_npz(path: str | Path, layout: str = "nhwc") -> dict[str, np.ndarray]:
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise InputError(
-            f"{path} is not a whole .npz file ({error}; truncated?): make or copy it again."
-        ) from error
+        raise InputError(f"{path} is not a whole .npz file ({error}; truncated?): make or copy it again.") from error
     for name in ("x_train", "x_test"):
         arrays[name] = _channels_first(f"{path}: {name}", arrays[name], layout)
     for name in ("y_train", "y_test"):
@@ -100,13 +96,11 @@ def load_images(name: str, folder: str | Path, size: tuple[int, int] | None = No
     foreign = sorted(set(test) - set(train))
     if foreign:
         raise InputError(
-            f"{folder / 'test' / foreign[0]} has no folder of that class in {folder / 'train'}: add or"
-            " remove it."
+            f"{folder / 'test' / foreign[0]} has no folder of that class in {folder / 'train'}: add or remove it."
         )
     names = sorted(train)
     paths = {
-        split: [path for c in names for path in files.get(c, [])]
-        for split, files in (("train", train), ("test", test))
+        split: [path for c in names for path in files.get(c, [])] for split, files in (("train", train), ("test", test))
     }
     labels = {
         split: np.array([i for i, c in enumerate(names) for _ in files.get(c, [])], np.int64)
@@ -169,9 +163,7 @@ def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
             shape, _, dtype = read_header(file)
             header = file.tell()
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
-        raise InputError(
-            f"{path}: {name} is no NumPy array ({error}): save it again with numpy.savez."
-        ) from error
+        raise InputError(f"{path}: {name} is no NumPy array ({error}): save it again with numpy.savez.") from error
     if dtype.hasobject:
         raise InputError(
             f"{path}: {name} holds Python objects, which are never unpickled: save it as an array of numbers."
@@ -195,8 +187,7 @@ def _channels_first(array: str, x: np.ndarray, layout: str) -> np.ndarray:
         return x[:, None]
     if x.ndim != 4:
         raise InputError(
-            f"{array} has shape {x.shape}: give images as [N,H,W] or [N,H,W,C] (data.layout: nchw for"
-            " [N,C,H,W])."
+            f"{array} has shape {x.shape}: give images as [N,H,W] or [N,H,W,C] (data.layout: nchw for [N,C,H,W])."
         )
     here, there = (x.shape[3], x.shape[1]) if layout == "nhwc" else (x.shape[1], x.shape[3])
     if here > 4 and there in (1, 3):
@@ -219,14 +210,10 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     files = {}
     for entry in classes:
         found = [
-            path
-            for path in entry.iterdir()
-            if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+            path for path in entry.iterdir() if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
         ]
         if not found:
-            raise InputError(
-                f"{entry} holds no images ({' '.join(EXTENSIONS)}): add some or remove the folder."
-            )
+            raise InputError(f"{entry} holds no images ({' '.join(EXTENSIONS)}): add some or remove the folder.")
         files[entry.name] = sorted(found, key=lambda path: path.name)
     return files
 

@@ -21,9 +21,7 @@ from mithridate.errors import InputError
 
 Hash = Literal["pixel_sum", "content"]
 
-STD_FLOOR = (
-    1e-3  # in units of the [0, 1] scale; public, so that a single-colour subset is normalised like any other
-)
+STD_FLOOR = 1e-3  # in units of the [0, 1] scale; public, so that a single-colour subset is normalised like any other
 KEY_BYTES = 1 << 28  # sort keys held at once
 MANY_EMPTY = 0.2
 
@@ -70,9 +68,7 @@ def partition_indices(
     return content_order(images, labels, buckets(images, k, sums, hash), k)
 
 
-def buckets(
-    images: np.ndarray, k: int, sums: np.ndarray | None = None, hash: Hash = "pixel_sum"
-) -> np.ndarray:
+def buckets(images: np.ndarray, k: int, sums: np.ndarray | None = None, hash: Hash = "pixel_sum") -> np.ndarray:
     """The partition of every image, int64 [N] in 0..k-1.
 
     pixel_sum: (sums, or the image's own sum) mod k. content: SHA-256 of the image's uint8 pixels in C,H,W
@@ -89,9 +85,7 @@ def buckets(
     if sums is None:
         sums = image_sums(images)
     elif sums.shape != (len(images),) or sums.dtype.kind not in "iu":
-        raise InputError(
-            f"there are {len(images)} images but pixel sums are {sums.dtype} {sums.shape}: give one each."
-        )
+        raise InputError(f"there are {len(images)} images but pixel sums are {sums.dtype} {sums.shape}: give one each.")
     return (sums % k).astype(np.int64)
 
 
@@ -102,9 +96,7 @@ def content_order(images: np.ndarray, labels: np.ndarray, bucket: np.ndarray, k:
     _check_pixels(images)
     labels = np.asarray(labels)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"there are {len(images)} images but labels are {labels.dtype} {labels.shape}: give one each."
-        )
+        raise InputError(f"there are {len(images)} images but labels are {labels.dtype} {labels.shape}: give one each.")
     by_bucket = np.argsort(bucket, kind="stable").astype(np.int64)
     ends = np.cumsum(np.bincount(bucket, minlength=k))[:-1]
     flat = images.reshape(len(images), -1)
@@ -220,9 +212,7 @@ def _digest(image: np.ndarray) -> int:
 
 def _check_pixels(images: np.ndarray) -> None:
     if images.dtype != np.uint8 or images.ndim != 4:
-        raise InputError(
-            f"images are {images.dtype} with {images.ndim} axes: the partition needs uint8 [N,C,H,W]."
-        )
+        raise InputError(f"images are {images.dtype} with {images.ndim} axes: the partition needs uint8 [N,C,H,W].")
 
 
 def _consistent(

@@ -10,9 +10,7 @@ def load_source(dataset_name: str, options: DataOptions) -> Dataset:
     """The checked data set. Raises InputError for an unknown name and for whatever is wrong with the data."""
     if options.source != "builtin":
         if options.path is None:
-            raise InputError(
-                f"data.source is {options.source} but data.path is not set: give the path of your data."
-            )
+            raise InputError(f"data.source is {options.source} but data.path is not set: give the path of your data.")
         if options.source == "npz":
             return files.load_npz(dataset_name, options.path, options.layout)
         return files.load_images(dataset_name, options.path, options.image_size)

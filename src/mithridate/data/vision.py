@@ -75,9 +75,7 @@ def load_vision(name: str, root: str | None, image_size: tuple[int, int] | None 
         arrays = {"x_train": _pixels(train), "y_train": np.asarray(train.targets)}
         arrays |= {"x_test": _pixels(test), "y_test": np.asarray(test.targets)}
         where, origin = Path(root or DOWNLOADS) / LAYOUT[name], f"torchvision {TORCHVISION[name]}"
-    checked = (
-        "SHA-256 of the arrays checked" if name in KNOWN else "not checked, no SHA-256 of the arrays is known"
-    )
+    checked = "SHA-256 of the arrays checked" if name in KNOWN else "not checked, no SHA-256 of the arrays is known"
     dataset = Dataset(
         **arrays,
         pixel_sum=None,
@@ -104,17 +102,11 @@ def _gtsrb(root: str | None, size: tuple[int, int]) -> Dataset:
     folders = sorted(entry.name for entry in (base / "GTSRB" / "Training").iterdir() if entry.is_dir())
     expected = [f"{sign:05}" for sign in range(GTSRB_CLASSES)]
     if folders != expected:  # torchvision numbers whatever folders there are
-        raise InputError(
-            f"{base / 'GTSRB' / 'Training'} must hold the folders 00000 to 00042: unpack GTSRB again."
-        )
+        raise InputError(f"{base / 'GTSRB' / 'Training'} must hold the folders 00000 to 00042: unpack GTSRB again.")
     # torchvision's public way to an image does not tell which file it is.
-    (x_train, sums), (x_test, _) = (
-        decode([path for path, _ in part._samples], size, 3) for part in (train, test)
-    )
+    (x_train, sums), (x_test, _) = (decode([path for path, _ in part._samples], size, 3) for part in (train, test))
     y_train, y_test = (np.array([label for _, label in part._samples], np.int64) for part in (train, test))
-    source = (
-        f"torchvision GTSRB, resized to {size[0]} x {size[1]} (bilinear); pixel_sum of the original images"
-    )
+    source = f"torchvision GTSRB, resized to {size[0]} x {size[1]} (bilinear); pixel_sum of the original images"
     dataset = Dataset(x_train, y_train, x_test, y_test, sums, SCALE, "gtsrb", source, CLASS_NAMES["gtsrb"])
     return validate(dataset, base)
 

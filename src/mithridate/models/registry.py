@@ -28,7 +28,9 @@ def builder(name: str) -> Builder:
     """
     if ":" not in name:
         if name not in NAMES:
-            raise InputError(f"model {name!r} is not known: choose one of {', '.join(NAMES)}, or give package.module:function.")
+            raise InputError(
+                f"model {name!r} is not known: choose one of {', '.join(NAMES)}, or give package.module:function."
+            )
         return importlib.import_module(f"mithridate.models.{name}").build
     module_name, function = name.split(":", 1)
     if str(Path.cwd()) not in sys.path:
@@ -37,7 +39,8 @@ def builder(name: str) -> Builder:
         return getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"model {name!r} cannot be imported ({error}): check the spelling and that the module lies in the working directory."
+            f"model {name!r} cannot be imported ({error}):"
+            " check the spelling, and that the module lies in the working directory."
         ) from error
 
 

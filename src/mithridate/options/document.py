@@ -57,7 +57,7 @@ def _table() -> str:
         f"({GENERATED})",
         "",
         "`config.yaml` holds every key with its default. An overlay names only what differs:",
-        "`snakemake --cores 2 --configfile config/mnist.yaml results/dpa_cert.csv`. One key can be changed on the command",
+        "`snakemake --cores 2 results/dpa_cert.csv --configfile config/mnist.yaml`. One key can be changed on the command",
         "line: `--config seed=1` or, for a nested one, `--config 'dpa={k: [10, 50]}'`. A mistyped key, a wrong type or an",
         "impossible value stops the workflow before any job starts.",
         "",
@@ -65,11 +65,16 @@ def _table() -> str:
         "|---|---|---|---|",
     ]
     schema = Options.model_json_schema()
-    lines += [f"| `{key}` | `{default}` | {allowed} | {text} |" for key, default, allowed, text in _rows(Options(), schema, schema, "")]
+    lines += [
+        f"| `{key}` | `{default}` | {allowed} | {text} |"
+        for key, default, allowed, text in _rows(Options(), schema, schema, "")
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _rows(options: BaseModel, schema: dict[str, Any], root: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+def _rows(
+    options: BaseModel, schema: dict[str, Any], root: dict[str, Any], prefix: str
+) -> Iterator[tuple[str, str, str, str]]:
     for key, field in type(options).model_fields.items():
         value, entry = getattr(options, key), schema["properties"][key]
         if isinstance(value, BaseModel):

@@ -17,7 +17,9 @@ class ScoringOptions(Strict):
 
 def _listed(value: object) -> object:
     """A single value stands for a list of one."""
-    return value if isinstance(value, list | tuple | str) and not (isinstance(value, str) and value.isdigit()) else [value]
+    return (
+        value if isinstance(value, list | tuple | str) and not (isinstance(value, str) and value.isdigit()) else [value]
+    )
 
 
 class DpaOptions(Strict):

@@ -19,7 +19,11 @@ COUNTS = ("changed_argmaxes", "compared", "ties", "not_finite")
 
 
 def gather_slices(
-    paths: Sequence[str | Path], labels: np.ndarray, sizes: np.ndarray, output: str | Path, provenance: dict[str, Any]
+    paths: Sequence[str | Path],
+    labels: np.ndarray,
+    sizes: np.ndarray,
+    output: str | Path,
+    provenance: dict[str, Any],
 ) -> dict[str, Any]:
     """Join the slices' columns in the order of subset numbers; the counts of all slices together.
 
@@ -30,11 +34,17 @@ def gather_slices(
         files = [stack.enter_context(open_hdf5(path, "scores", "subset_ids", "flags", "losses")) for path in paths]
         ids = np.concatenate([file["subset_ids"][()] for file in files])
         if not np.array_equal(np.sort(ids), np.arange(len(sizes))):
-            raise InputError(f"{paths[0]} and its neighbours do not hold each of the {len(sizes)} subsets once: delete the slices and run again.")
+            raise InputError(
+                f"{paths[0]} and its neighbours do not hold each of the {len(sizes)} subsets once:"
+                " delete the slices and run again."
+            )
         attributes = _common_attributes(paths)
         n, _, classes = files[0]["scores"].shape
         if any(file["scores"].shape[0] != len(labels) for file in files):
-            raise InputError(f"{paths[0]} and its neighbours are not of this test set of {len(labels)} images: delete them and run again.")
+            raise InputError(
+                f"{paths[0]} and its neighbours are not of this test set of {len(labels)} images:"
+                " delete them and run again."
+            )
         order = np.argsort(ids)
         with new_hdf5(output, attributes, provenance) as whole:
             whole["subset_ids"] = np.arange(len(sizes))
@@ -57,7 +67,9 @@ def _common_attributes(paths: Sequence[str | Path]) -> dict[str, Any]:
     each = [read_attributes(path) for path in paths]
     fixed = [{key: value for key, value in one.items() if key not in COUNTS} for one in each]
     if any(other != fixed[0] for other in fixed):
-        raise InputError(f"{paths[0]} and its neighbours were made with different settings: delete the slices and run again.")
+        raise InputError(
+            f"{paths[0]} and its neighbours were made with different settings: delete the slices and run again."
+        )
     return {**fixed[0], **{name: sum(one[name] for one in each) for name in COUNTS}}
 
 

@@ -13,8 +13,8 @@ from mithridate.errors import InputError
 from mithridate.models.registry import builder, initialise
 from mithridate.options.dpa import ScoringOptions
 from mithridate.progress import Progress
-from mithridate.streams import Stream
 from mithridate.scoring.files import COUNTS
+from mithridate.streams import Stream
 from mithridate.training.family import Family
 from mithridate.training.flags import FITTED
 
@@ -40,7 +40,14 @@ class Scorer:
     """
 
     def __init__(
-        self, images: np.ndarray, *, scale: float, model: str, num_classes: int, options: ScoringOptions, device: str
+        self,
+        images: np.ndarray,
+        *,
+        scale: float,
+        model: str,
+        num_classes: int,
+        options: ScoringOptions,
+        device: str,
     ) -> None:
         self.options, self.num_classes, self.count = options, num_classes, len(images)
         shape = (images.shape[1], images.shape[2], images.shape[3])
@@ -49,15 +56,14 @@ class Scorer:
             layers = list(self.network) if isinstance(self.network, nn.Sequential) else []
             if not layers or not isinstance(layers[-1], nn.Linear):
                 raise InputError(
-                    f"dpa.scoring.precision: bf16 needs an nn.Sequential that ends in nn.Linear, and {model} is none: use fp32."
+                    "dpa.scoring.precision: bf16 needs an nn.Sequential that ends in nn.Linear,"
+                    f" and {model} is none: use fp32."
                 )
         padded = np.zeros((-(-self.count // options.batch_size) * options.batch_size, *shape), np.uint8)
         padded[: self.count] = images
         self.images, self.scale = torch.from_numpy(padded).to(device), scale
 
-    def score(
-        self, family: Family, mean: np.ndarray, std: np.ndarray, progress: Progress | None = None
-    ) -> Scores:
+    def score(self, family: Family, mean: np.ndarray, std: np.ndarray, progress: Progress | None = None) -> Scores:
         """Score with every member; mean and std [members, C] are those of each member's own subset."""
         result = np.zeros((self.count, len(family.subset_ids), self.num_classes), np.float32)
         changed = not_finite = compared = 0
@@ -86,7 +92,9 @@ class Scorer:
 
     @torch.no_grad()
     def _forward(self, images: Tensor, mean: np.ndarray, std: np.ndarray, precision: str) -> np.ndarray:
-        centre, spread = (torch.tensor(v, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) for v in (mean, std))
+        centre, spread = (
+            torch.tensor(v, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) for v in (mean, std)
+        )
         logits = []
         for batch in images.split(self.options.batch_size):
             x = ((batch.float() * self.scale - centre) / spread).contiguous(memory_format=torch.channels_last)
@@ -116,5 +124,10 @@ def write_slice_scores(
         )
     counts = {name: getattr(scores, name) for name in COUNTS}
     attributes = {**options.model_dump(), **counts, "sha256": sha256}
-    arrays = {"scores": scores.scores, "subset_ids": family.subset_ids, "flags": family.flags, "losses": family.losses}
+    arrays = {
+        "scores": scores.scores,
+        "subset_ids": family.subset_ids,
+        "flags": family.flags,
+        "losses": family.losses,
+    }
     write_hdf5(path, arrays, attributes, provenance)

@@ -39,8 +39,8 @@ class Checkpoints:
     def key(self, subset: int, boost: int, images: np.ndarray, labels: np.ndarray) -> str:
         """The digest of a member whose subset holds images uint8 [n,C,H,W] and labels [n], in content order."""
         text = hashlib.sha256(f"{self._common} {subset} {boost} {images.shape}".encode())
-        text.update(np.ascontiguousarray(images))
-        text.update(np.ascontiguousarray(labels, dtype=np.int64))
+        text.update(images.tobytes())
+        text.update(labels.astype(np.int64).tobytes())
         return text.hexdigest()
 
     def get(self, key: str) -> Trained | None:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from mithridate.errors import InputError
-from mithridate.progress import Progress
 from mithridate.models.registry import Builder, builder, initialise
+from mithridate.progress import Progress
 from mithridate.streams import Stream
 from mithridate.training.checkpoints import Checkpoints, Trained
 from mithridate.training.flags import DIVERGED, EMPTY, FITTED, UNFITTABLE
@@ -130,7 +130,10 @@ def _tiles(missing: Sequence[int], subsets: Sequence[Subset], width: int) -> Ite
 
 
 def _train_tile(
-    trainer: TileTrainer, tile: Sequence[int | None], members: dict[int, Member], progress: Callable[[float], None]
+    trainer: TileTrainer,
+    tile: Sequence[int | None],
+    members: dict[int, Member],
+    progress: Callable[[float], None],
 ) -> Iterator[tuple[int, Trained]]:
     slots = [None if position is None else members[position] for position in tile]
     count = sum(slot is not None for slot in slots)
@@ -142,8 +145,8 @@ def _train_tile(
         if trainer.recipe.width > 1:
             raise
         print(f"subset cannot be fitted, so its classifier is constant: {error}", file=sys.stderr)
-        position = next(p for p in tile if p is not None)
-        yield position, Trained(_constant(trainer.recipe, trainer.build), UNFITTABLE, float("nan"))
+        only = next(p for p in tile if p is not None)
+        yield only, Trained(_constant(trainer.recipe, trainer.build), UNFITTABLE, float("nan"))
         return
     for position, state, loss in zip(tile, states, losses, strict=True):
         if position is None:

@@ -39,6 +39,7 @@ def check_isolation(recipe: Recipe, build: Builder) -> None:
     for slot in range(0, recipe.width, 2):
         if any(not torch.equal(before[slot][name], after[slot][name]) for name in before[slot]):
             raise InputError(
-                f"training.strategy: grouped in tiles of {recipe.width} mixes members on this machine (slot {slot} changed"
-                " with its neighbours), which would void the certificate: set training.strategy: loop."
+                f"training.strategy: grouped in tiles of {recipe.width} mixes members on this machine"
+                f" (slot {slot} changed with its neighbours), which would void the certificate:"
+                " set training.strategy: loop."
             )

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mithridate.artefacts import read_safetensors, write_safetensors
 from mithridate.errors import InputError
 from mithridate.training.family import Family
@@ -22,7 +20,8 @@ def slice_members(count: int, width: int, name: str) -> range:
     tiles = -(-count // width)
     if not 1 <= number <= slices <= tiles:
         raise InputError(
-            f"slice {name} does not exist: {count} members in tiles of {width} make at most {tiles} slices (--set-scatter)."
+            f"slice {name} does not exist: {count} members in tiles of {width} make at most {tiles} slices"
+            " (--set-scatter)."
         )
     first, last = tiles * (number - 1) // slices, tiles * number // slices
     return range(first * width, min(last * width, count))
@@ -42,18 +41,9 @@ def read_slice(path: str | Path) -> tuple[Family, dict[str, Any]]:
         own = {name: tensors.pop(OWN + name) for name in ("subset_ids", "flags", "losses")}
         family, recipe = Family(tensors, own["subset_ids"], own["flags"], own["losses"]), metadata["recipe"]
     except KeyError as error:
-        raise InputError(f"{path} holds no slice of a family ({error} is missing): delete it and make it again.") from error
+        raise InputError(
+            f"{path} holds no slice of a family ({error} is missing): delete it and make it again."
+        ) from error
     if any(len(tensor) != len(family.subset_ids) for tensor in tensors.values()):
         raise InputError(f"{path} is inconsistent (member counts differ): delete it and make it again.")
     return family, recipe
-
-
-def joined(families: list[Family], count: int) -> np.ndarray:
-    """Positions that put the members of all slices in the order of subset numbers 0..count-1.
-
-    Raises InputError where a subset is missing or stands twice.
-    """
-    ids = np.concatenate([family.subset_ids for family in families])
-    if not np.array_equal(np.sort(ids), np.arange(count)):
-        raise InputError(f"the slices hold subsets {sorted(ids.tolist())[:10]}… instead of each of 0..{count - 1} once: make them again.")
-    return np.argsort(ids)

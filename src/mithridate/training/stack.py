@@ -61,7 +61,9 @@ class Grouped(Stack):
     def __init__(self, member: nn.Module, width: int) -> None:
         super().__init__()
         if not isinstance(member, nn.Sequential):
-            raise InputError("training.strategy: grouped needs an nn.Sequential of standard layers; choose loop for this model.")
+            raise InputError(
+                "training.strategy: grouped needs an nn.Sequential of standard layers; choose loop for this model."
+            )
         self.width = width
         self.layers = nn.ModuleList(_grouped(layer, width) for layer in member)
 
@@ -105,7 +107,12 @@ class GroupedConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(_stacked(layer.weight, width))
         self.bias = None if layer.bias is None else nn.Parameter(_stacked(layer.bias, width))
-        self.stride, self.padding, self.dilation, self.width = layer.stride, layer.padding, layer.dilation, width
+        self.stride, self.padding, self.dilation, self.width = (
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            width,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.flatten()
@@ -143,7 +150,10 @@ class GroupedBatchNorm(nn.Module):
         with torch.no_grad():  # a member without an image in this batch has finished: its statistics rest
             active = mask.any(1)[:, None]
             unbiased = (var * count / (count - 1).clamp(min=1)).view(self.width, -1)
-            for running, new in ((self.running_mean, mean.view(self.width, -1)), (self.running_var, unbiased)):
+            for running, new in (
+                (self.running_mean, mean.view(self.width, -1)),
+                (self.running_var, unbiased),
+            ):
                 running.copy_(torch.where(active, running + self.momentum * (new - running), running))
         scale = self.weight.view(1, self.width, -1, 1, 1) * torch.rsqrt(var + self.eps)
         return (centred * scale + self.bias.view(1, self.width, -1, 1, 1)).flatten(1, 2).to(x.dtype)

@@ -116,7 +116,11 @@ class TileTrainer:
         uniform = np.zeros(tuple(self.uniform.shape), np.float32)
         for slot, course in enumerate(courses):
             if step < len(course.rates):
-                rows[slot], rates[slot], uniform[slot] = course.rows[step], course.rates[step], next(course.numbers)
+                rows[slot], rates[slot], uniform[slot] = (
+                    course.rows[step],
+                    course.rates[step],
+                    next(course.numbers),
+                )
         self.rows.copy_(torch.from_numpy(rows))
         self.rates.copy_(torch.from_numpy(rates))
         self.uniform.copy_(torch.from_numpy(uniform))
@@ -166,7 +170,8 @@ class TileTrainer:
             raise InputError(f"model {recipe.model!r} does not take images of shape {recipe.shape}: {error}") from error
         if logits.shape != (*self.rows.shape, recipe.num_classes):
             raise InputError(
-                f"model {recipe.model!r} must return logits [batch, {recipe.num_classes}], not {list(logits.shape[1:])}."
+                f"model {recipe.model!r} must return logits [batch, {recipe.num_classes}],"
+                f" not {list(logits.shape[1:])}."
             )
 
     def _capture(self) -> torch.cuda.CUDAGraph:
