@@ -36,7 +36,7 @@ RECIPES = {
     "weight decay 1e-2": {"weight_decay": 1e-2},
     "150 steps": {"steps": 150},
     "400 steps": {"steps": 400},
-    "batch 32": {"batch_size": 32},
+    "batch 16": {"batch_size": 16},
 }
 
 

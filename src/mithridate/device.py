@@ -26,6 +26,8 @@ def prepare() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True)
+    # Filling fresh memory, which debugs other code, would take a tenth of the time of small networks.
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     torch.backends.cudnn.benchmark = False
 
 

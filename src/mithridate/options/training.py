@@ -25,7 +25,7 @@ class TrainingOptions(Strict):
     """passes over a subset, the last batch of each being smaller (give epochs or steps, not both)"""
     steps: PositiveInt | None = 250
     """steps of full batches, drawn from one reshuffled pass after the other (give epochs or steps, not both)"""
-    batch_size: Annotated[int, Field(ge=2)] = 16
+    batch_size: Annotated[int, Field(ge=2)] = 32
     """images per step"""
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     """peak learning rate of SGD"""

@@ -17,6 +17,7 @@ from mithridate.scoring.files import COUNTS
 from mithridate.streams import Stream
 from mithridate.training.family import Family
 from mithridate.training.flags import FITTED
+from mithridate.training.stack import keep_channels_last
 
 COMPARED = 512  # test images scored in both precisions when bf16 is asked for
 
@@ -51,7 +52,8 @@ class Scorer:
     ) -> None:
         self.options, self.num_classes, self.count = options, num_classes, len(images)
         shape = (images.shape[1], images.shape[2], images.shape[3])
-        self.network = initialise(builder(model), shape, num_classes, Stream("template")).to(device).eval()
+        network = initialise(builder(model), shape, num_classes, Stream("template"))
+        self.network = keep_channels_last(network).to(device).eval()
         if options.precision == "bf16":
             layers = list(self.network) if isinstance(self.network, nn.Sequential) else []
             if not layers or not isinstance(layers[-1], nn.Linear):

@@ -98,7 +98,7 @@ def train_family(
 def _constant(recipe: Recipe, build: Builder) -> dict[str, np.ndarray]:
     """The tensors of a constant classifier: all zero."""
     template = initialise(build, recipe.shape, recipe.num_classes, Stream("template"))
-    return {name: np.zeros(tensor[0].shape, np.float32) for name, tensor in Single(template).member_tensors()}
+    return {name: np.zeros(tensor[0].shape, np.float32) for name, tensor in Single(template, False).member_tensors()}
 
 
 def _prepare(

@@ -42,9 +42,9 @@ class Single(Stack):
 
     width = 1
 
-    def __init__(self, member: nn.Module) -> None:
+    def __init__(self, member: nn.Module, channels_last: bool) -> None:
         super().__init__()
-        self.member = member
+        self.member = keep_channels_last(member) if channels_last else member
 
     def member_tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self.member.state_dict(keep_vars=True).items():
@@ -58,13 +58,13 @@ class Single(Stack):
 class Grouped(Stack):
     """T copies of an `nn.Sequential` as one network of grouped convolutions and batched matrix products."""
 
-    def __init__(self, member: nn.Module, width: int) -> None:
+    def __init__(self, member: nn.Module, width: int, channels_last: bool) -> None:
         super().__init__()
         if not isinstance(member, nn.Sequential):
             raise InputError(
                 "training.strategy: grouped needs an nn.Sequential of standard layers; choose loop for this model."
             )
-        self.width = width
+        self.width, self.channels_last = width, channels_last
         self.layers = nn.ModuleList(_grouped(layer, width) for layer in member)
 
     def member_tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -75,11 +75,20 @@ class Grouped(Stack):
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """mask: bool [T,B], False where a batch is padded; None where no batch ever is."""
         x = images.transpose(0, 1).flatten(1, 2)
-        if images.stride(2) == 1:  # channels last, kept through the reshaping
+        if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = layer(x, mask) if isinstance(layer, GroupedBatchNorm) else layer(x)
         return x.transpose(0, 1)
+
+
+def keep_channels_last(network: nn.Module) -> nn.Module:
+    """Make every convolution's output channels-last: with one input channel PyTorch cannot tell the layouts apart and
+    would go on in the other, in which pooling is many times slower on a CPU."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, out: out.contiguous(memory_format=torch.channels_last))
+    return network
 
 
 def _grouped(layer: nn.Module, width: int) -> nn.Module:
@@ -139,24 +148,46 @@ class GroupedBatchNorm(nn.Module):
         return F.batch_norm(x, mean, var, self.weight.flatten(), self.bias.flatten(), True, self.momentum, self.eps)
 
     def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        x5 = x.float().view(batch, self.width, -1, height, width)
-        keep = mask.t()[:, :, None, None, None]
-        count = (mask.sum(1) * (height * width)).clamp(min=1).view(1, -1, 1, 1, 1)
-        zero = x5.new_zeros(())
-        mean = torch.where(keep, x5, zero).sum((0, 3, 4), keepdim=True) / count
-        centred = x5 - mean
-        var = torch.where(keep, centred * centred, zero).sum((0, 3, 4), keepdim=True) / count
+        channels = self.weight.shape[1]
+        keep = mask.t().to(x.dtype).repeat_interleave(channels, 1)[:, :, None, None]
+        count = (mask.sum(1) * (x.shape[2] * x.shape[3])).repeat_interleave(channels).clamp(min=1).float()
+        y, mean, var = MaskedNormalise.apply(
+            x.float(), keep, count, self.weight.flatten(), self.bias.flatten(), self.eps
+        )
         with torch.no_grad():  # a member without an image in this batch has finished: its statistics rest
             active = mask.any(1)[:, None]
-            unbiased = (var * count / (count - 1).clamp(min=1)).view(self.width, -1)
-            for running, new in (
-                (self.running_mean, mean.view(self.width, -1)),
-                (self.running_var, unbiased),
-            ):
-                running.copy_(torch.where(active, running + self.momentum * (new - running), running))
-        scale = self.weight.view(1, self.width, -1, 1, 1) * torch.rsqrt(var + self.eps)
-        return (centred * scale + self.bias.view(1, self.width, -1, 1, 1)).flatten(1, 2).to(x.dtype)
+            unbiased = var * count / (count - 1).clamp(min=1)
+            for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
+                updated = running + self.momentum * (new.view_as(running) - running)
+                running.copy_(torch.where(active, updated, running))
+        return y.to(x.dtype)
+
+
+class MaskedNormalise(torch.autograd.Function):
+    """BatchNorm's normalisation over the kept images: (y, batch mean, biased batch variance) with the usual gradient.
+
+    x [B,C,H,W], keep [B,C,1,1] of 0 and 1, count [C] kept values per channel (at least 1). Padding comes out as the
+    bias, and its gradient is taken to be zero, as the masked loss makes it.
+    """
+
+    @staticmethod
+    def forward(ctx, x, keep, count, weight, bias, eps):  # type: ignore[no-untyped-def]
+        mean = (x * keep).sum((0, 2, 3)) / count
+        centred = (x - mean[:, None, None]).mul_(keep)
+        var = (centred * centred).sum((0, 2, 3)) / count
+        inverse = torch.rsqrt(var + eps)
+        ctx.save_for_backward(centred, keep, count, weight, inverse)
+        ctx.mark_non_differentiable(mean, var)
+        return torch.addcmul(bias[:, None, None], centred, (weight * inverse)[:, None, None]), mean, var
+
+    @staticmethod
+    def backward(ctx, dy, *_):  # type: ignore[no-untyped-def]
+        centred, keep, count, weight, inverse = ctx.saved_tensors
+        d_bias = dy.sum((0, 2, 3))
+        d_weight = (dy * centred).sum((0, 2, 3)) * inverse
+        along = (d_weight * inverse / count)[:, None, None]
+        dx = torch.addcmul(dy - (d_bias / count)[:, None, None], centred, along, value=-1)
+        return dx.mul_((weight * inverse)[:, None, None] * keep), None, None, d_weight, d_bias, None
 
 
 class GroupedFlatten(nn.Module):

@@ -58,7 +58,8 @@ class TileTrainer:
         self.images, self.labels = images, labels
         width, batch, device = recipe.width, recipe.options.batch_size, images.device
         template = initialise(build, recipe.shape, recipe.num_classes, Stream("template"))
-        stack: Stack = Grouped(template, width) if recipe.strategy == "grouped" else Single(template)
+        last = recipe.options.channels_last
+        stack: Stack = Grouped(template, width, last) if recipe.strategy == "grouped" else Single(template, last)
         self.stack = stack.to(device).train()
         self.optimiser = FlatSGD(self.stack, recipe.options)
         self.rows = torch.full((width, batch), BLACK, device=device)
@@ -155,9 +156,8 @@ class TileTrainer:
         images = self.images[rows.flatten()].float() * self.recipe.scale
         images = augment(images, uniform.flatten(0, 1), options.augmentation)
         images = ((images.view(*rows.shape, *self.recipe.shape)) - self.mean) / self.std
-        if options.channels_last:
-            flat = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            images = flat.view(*rows.shape, *self.recipe.shape)
+        if options.channels_last and self.recipe.width == 1:
+            return images[0].contiguous(memory_format=torch.channels_last)[None]
         return images
 
     def _check_output(self) -> None:
