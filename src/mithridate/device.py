@@ -1,5 +1,6 @@
 """Which device a job runs on, and how a process prepares itself for reproducible work on it."""
 
+import ctypes
 import os
 from importlib.metadata import version
 
@@ -23,12 +24,25 @@ def prepare() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
+    _keep_memory()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory, which debugs other code, would take a tenth of the time of small networks.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     torch.backends.cudnn.benchmark = False
+
+
+def _keep_memory() -> None:
+    """Let glibc keep freed memory instead of giving it back after every operation: a third of a network's time on a
+    CPU goes into page faults otherwise. Other C libraries are left as they are."""
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+    except (OSError, AttributeError):
+        pass
 
 
 def describe(device: str) -> dict[str, str | int]:
