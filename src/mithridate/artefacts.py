@@ -113,6 +113,13 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
         return {key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()}
 
 
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """Versions, commit, configuration digest and device of an HDF5 artefact."""
+    with open_hdf5(path, PROVENANCE) as file:
+        values = file[PROVENANCE].attrs.items()
+        return {key: value.item() if isinstance(value, np.generic) else value for key, value in values}
+
+
 def memory_map(path: str | Path, name: str) -> np.ndarray:
     """A read-only view of a contiguous data set: rows are read from disk when they are used."""
     with open_hdf5(path, name) as file:

@@ -1,7 +1,10 @@
 """Where a result comes from: versions, commit, machine; kept apart, so that equal results compare equal."""
 
+import hashlib
+import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,14 @@ from typing import Any
 from mithridate import __version__
 
 
-def gather(**more: Any) -> dict[str, Any]:
-    """Plain values for an artefact's provenance; `more` adds the job's own (device, options, peak memory)."""
+def gather(config: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Plain values for an artefact's provenance: commit, versions and the configuration's digest; `more` adds the
+    job's own (device, peak memory)."""
     versions = {name: version(name) for name in ("numpy", "torch", "snakemake")}
     return {
         "mithridate": __version__,
         "commit": _commit(),
+        "configuration": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         **versions,

@@ -16,6 +16,7 @@ th[aria-sort=descending] button::after {{ content: " \\2193"; }}
 td.text, th.text {{ text-align: left; }}
 </style></head><body>
 <h1>{title}</h1>
+<p>{same}</p>
 <table><thead><tr>{head}</tr></thead><tbody>
 {body}
 </tbody></table>
@@ -37,8 +38,17 @@ document.querySelectorAll("th").forEach((th, column) => th.querySelector("button
 """
 
 
+LONG = 12  # rows
+
+
 def page(table: pd.DataFrame, title: str) -> str:
-    """The page; fractions are shown with four decimals and sorted by their full value."""
+    """The page; fractions are shown with four decimals and sorted by their full value.
+
+    In long tables, columns with the same value in all rows stand in a sentence above.
+    """
+    same = [name for name in table if len(table) > LONG and table[name].nunique(dropna=False) == 1]
+    sentence = ", ".join(f"{name}: {_shown(table[name].iloc[0]) or 'none'}" for name in same)
+    table = table.drop(columns=same)
     text = {name for name in table if not pd.api.types.is_numeric_dtype(table[name])}
     head = "".join(
         f'<th{_class(name in text)}><button type="button">{html.escape(str(name))}</button></th>' for name in table
@@ -47,13 +57,18 @@ def page(table: pd.DataFrame, title: str) -> str:
         "<tr>" + "".join(_cell(v, n in text) for n, v in zip(table, row, strict=True)) + "</tr>"
         for row in table.itertuples(index=False)
     )
-    return PAGE.format(title=html.escape(title), head=head, body=body)
+    return PAGE.format(title=html.escape(title), same=html.escape(sentence), head=head, body=body)
 
 
 def _cell(value: object, is_text: bool) -> str:
-    missing = value is None or value != value
-    shown = "" if missing else f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    return f'<td{_class(is_text)} data-value="{"" if missing else html.escape(str(value))}">{html.escape(shown)}</td>'
+    exact = html.escape(str(value)) if _shown(value) else ""
+    return f'<td{_class(is_text)} data-value="{exact}">{html.escape(_shown(value))}</td>'
+
+
+def _shown(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def _class(is_text: bool) -> str:

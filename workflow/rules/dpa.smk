@@ -31,18 +31,18 @@ rule train_slice:
         "results/logs/{dataset}/dpa/{variant}/k{k}d1/train_slice/{slice}.log",
     benchmark:
         "results/benchmarks/{dataset}/dpa/{variant}/k{k}d1/train_slice/{slice}.tsv"
+    retries: 1
     conda:
         "../../envs/mithridate.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
     params:
         code=code("train_slice.py", OPTIONS.dpa.model),
         model=lookup(dpath="dpa/model", within=config),
         training=lookup(dpath="dpa/training", within=config),
         seed=lookup(dpath="seed", within=config),
         device=DEVICE,
-    threads: 1
-    resources:
-        gpu=GPUS,
-    retries: 1
     script:
         "../scripts/train_slice.py"
 
@@ -58,16 +58,16 @@ rule score_slice:
         "results/logs/{dataset}/dpa/{variant}/k{k}d1/score_slice/{slice}.log",
     benchmark:
         "results/benchmarks/{dataset}/dpa/{variant}/k{k}d1/score_slice/{slice}.tsv"
+    retries: 1
     conda:
         "../../envs/mithridate.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
     params:
         code=code("score_slice.py"),
         scoring=lookup(dpath="dpa/scoring", within=config),
         device=DEVICE,
-    threads: 1
-    resources:
-        gpu=GPUS,
-    retries: 1
     script:
         "../scripts/score_slice.py"
 

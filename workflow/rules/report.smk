@@ -1,4 +1,5 @@
-# Pictures and tables of the report.
+# Pictures and tables of the report. A label with two values becomes a toggle there, and every combination of toggles must
+# exist; hence subcategories.
 
 
 rule plot_certified_accuracy:
@@ -9,7 +10,8 @@ rule plot_certified_accuracy:
             "results/pictures/certified_accuracy.svg",
             caption="../report/picture.rst",
             category="Partition aggregation",
-            labels={"picture": "certified accuracy", "k": "all"},
+            subcategory="Overview",
+            labels={"result": "certified accuracy"},
         ),
         caption="results/pictures/certified_accuracy.rst",
     log:
@@ -32,21 +34,24 @@ rule plot_family:
             "results/{dataset}/dpa/{variant}/k{k}d1/pictures/vote_margins.svg",
             caption="../report/vote_margins.rst",
             category="Partition aggregation",
-            labels={"picture": "vote margins", "k": "{k}"},
+            subcategory="k = {k}",
+            labels={"result": "vote margins"},
         ),
         vote_margins_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/vote_margins.rst",
         partition_sizes=report(
             "results/{dataset}/dpa/{variant}/k{k}d1/pictures/partition_sizes.svg",
             caption="../report/partition_sizes.rst",
             category="Partition aggregation",
-            labels={"picture": "partition sizes", "k": "{k}"},
+            subcategory="k = {k}",
+            labels={"result": "partition sizes"},
         ),
         partition_sizes_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/partition_sizes.rst",
         base_accuracies=report(
             "results/{dataset}/dpa/{variant}/k{k}d1/pictures/base_accuracies.svg",
             caption="../report/base_accuracies.rst",
             category="Partition aggregation",
-            labels={"picture": "base accuracies", "k": "{k}"},
+            subcategory="k = {k}",
+            labels={"result": "base accuracies"},
         ),
         base_accuracies_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/base_accuracies.rst",
     log:
@@ -59,6 +64,25 @@ rule plot_family:
         "../scripts/plot_family.py"
 
 
+rule describe_run:
+    input:
+        expand(
+            "results/{dataset}/dpa/clean/k{k}d1/scores.h5",
+            dataset=OPTIONS.dataset,
+            k=OPTIONS.dpa.k[0],
+        ),
+    output:
+        "results/pictures/run.rst",
+    log:
+        "results/logs/describe_run.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("describe_run.py"),
+    script:
+        "../scripts/describe_run.py"
+
+
 rule show_table:
     input:
         table="results/dpa_{table}.csv",
@@ -67,7 +91,8 @@ rule show_table:
             "results/pictures/dpa_{table}.html",
             caption="../report/table.rst",
             category="Partition aggregation",
-            labels={"picture": "table: {table}", "k": "all"},
+            subcategory="Overview",
+            labels={"result": "table dpa_{table}.csv"},
         ),
     log:
         "results/logs/show_table_{table}.log",
@@ -84,6 +109,7 @@ rule show_table:
 rule all_pictures:
     input:
         "results/pictures/certified_accuracy.svg",
+        "results/pictures/run.rst",
         expand("results/pictures/dpa_{table}.html", table=["cert", "summary"]),
         expand(
             "results/{dataset}/dpa/clean/k{k}d1/pictures/{picture}.svg",

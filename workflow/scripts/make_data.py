@@ -9,4 +9,4 @@ from mithridate.provenance import gather
 with logged(snakemake.log[0]):
     options = DataOptions(**snakemake.params.data)
     dataset = load_source(snakemake.wildcards.dataset, options)
-    save(snakemake.output[0], dataset, options.validation_fraction, snakemake.params.seed, gather())
+    save(snakemake.output[0], dataset, options.validation_fraction, snakemake.params.seed, gather(snakemake.config))

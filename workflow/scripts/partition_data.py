@@ -19,4 +19,4 @@ with logged(snakemake.log[0]):
     )
     if warning := empty_share_warning(subsets.sizes):
         print(warning)
-    save_subsets(snakemake.output[0], subsets, gather())
+    save_subsets(snakemake.output[0], subsets, gather(snakemake.config))

@@ -28,5 +28,5 @@ with logged(snakemake.log[0]):
     ids = family.subset_ids
     scores = scorer.score(family, subsets.mean[ids], subsets.std[ids], progress)
     progress.finish()
-    provenance = gather(**device.describe(params.device))
+    provenance = gather(snakemake.config, **device.describe(params.device))
     write_slice_scores(snakemake.output[0], family, scores, options, header.sha256, provenance)

@@ -29,4 +29,4 @@ with logged(snakemake.log[0]):
     progress = Progress(f"slice {name}: base classifiers trained", len(numbers))
     family = train_family(inputs.members(numbers), recipe, checkpoints=Path("results/checkpoints"), progress=progress)
     progress.finish()
-    write_slice(snakemake.output[0], family, recipe, gather(**device.describe(params.device)))
+    write_slice(snakemake.output[0], family, recipe, gather(snakemake.config, **device.describe(params.device)))
