@@ -1,5 +1,6 @@
 """What every workflow script does first: a log beside the terminal, and one sentence for what the user can mend."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,13 @@ from pathlib import Path
 from typing import TextIO
 
 from mithridate.errors import InputError
+
+
+def share_library() -> None:
+    """Let jobs in whatever environment (conda, a cluster's) import the library that the workflow itself runs with."""
+    folder, before = str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")
+    if folder not in before.split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, before]))
 
 
 class _Tee:

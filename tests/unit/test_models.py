@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mithridate import device
 from mithridate.models.registry import NAMES, builder, initialise
@@ -28,6 +29,22 @@ def _prepared():
 )
 def test_network_in_network_has_the_papers_number_of_parameters(shape, classes, parameters):
     assert sum(p.numel() for p in builder("nin")(*shape, classes).parameters()) == parameters
+
+
+def test_network_in_network_has_the_papers_layers():
+    layers = builder("nin")(3, 32, 32, 10)
+    kinds = [type(layer).__name__ for layer in layers]
+    block = ["Conv2d", "BatchNorm2d", "ReLU"] * 3
+    assert kinds == [*block, "MaxPool2d", *block, "AvgPool2d", *block, "AdaptiveAvgPool2d", "Flatten", "Linear"]
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert [(c.out_channels, c.kernel_size[0], c.padding[0]) for c in convolutions] == [
+        *[(192, 5, 2), (160, 1, 0), (96, 1, 0)],
+        *[(192, 5, 2), (192, 1, 0), (192, 1, 0)],
+        *[(192, 3, 1), (192, 1, 0), (192, 1, 0)],
+    ]
+    pools = [layer for layer in layers if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d)]
+    assert [(p.kernel_size, p.stride, p.padding) for p in pools] == [(3, 2, 1)] * 2
+    assert pools[1].count_include_pad
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 12, 20)])
@@ -71,9 +88,12 @@ def test_members_side_by_side_compute_what_each_computes_alone(name, channels_la
 def test_a_mask_of_all_images_is_no_mask(name):
     shape, width, batch = (2, 8, 8), 2, 6
     x = torch.from_numpy(Stream("x").uniform(width, batch, *shape).astype(np.float32))
-    grouped = Grouped(initialise(builder(name), shape, 4, Stream("init")), width, True).train()
-    with torch.no_grad():
-        torch.testing.assert_close(grouped(x, torch.ones(width, batch, dtype=torch.bool)), grouped(x))
+    results = []
+    for mask in (torch.ones(width, batch, dtype=torch.bool), None):
+        grouped = Grouped(initialise(builder(name), shape, 4, Stream("init")), width, True).train()
+        with torch.no_grad():
+            results.append({"logits": grouped(x, mask), **grouped.state(1)})
+    torch.testing.assert_close(*results)
 
 
 def test_members_of_network_in_network_are_isolated_in_bf16():

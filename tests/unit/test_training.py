@@ -15,7 +15,7 @@ from mithridate.streams import Stream
 from mithridate.training import plan
 from mithridate.training.family import Family, Subset, train_family, weight_hash
 from mithridate.training.flags import DIVERGED, EMPTY, FITTED, UNFITTABLE
-from mithridate.training.recipe import Recipe, resolve
+from mithridate.training.recipe import Recipe, most_slices, resolve
 from mithridate.training.slices import read_slice, slice_members, write_slice
 from mithridate.training.stack import MaskedNormalise
 
@@ -102,6 +102,18 @@ def test_slices_cover_every_member_once_in_whole_tiles():
             assert all(part.start % width == 0 and len(part) for part in parts)
     with pytest.raises(InputError, match="at most 3 slices"):
         slice_members(7, 3, "1-of-4")
+
+
+def test_no_more_slices_than_tiles_whatever_auto_chooses():
+    for strategy in ("auto", "loop", "grouped"):
+        for model in ("nin", "small_cnn", "mlp"):
+            options = TrainingOptions(strategy=strategy)
+            most = most_slices(50, options, model=model, device="cpu")
+            for side in (8, 28, 32):
+                shape = (1, side, side)
+                r = resolve(options, model=model, shape=shape, num_classes=10, scale=1.0, seed=0, device="cpu")
+                assert most <= -(-50 // r.width)
+    assert most_slices(50, TrainingOptions(), model="nin", device="cpu") == 50
 
 
 def test_streams_are_keyed_by_seed_subset_and_boost_alone():

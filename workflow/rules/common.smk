@@ -6,8 +6,11 @@ from snakemake.exceptions import WorkflowError
 import mithridate.closure
 import mithridate.device
 import mithridate.errors
+import mithridate.job
 import mithridate.options.root
 import mithridate.training.recipe
+
+mithridate.job.share_library()
 
 try:
     OPTIONS = mithridate.options.root.parse(config)
@@ -34,7 +37,10 @@ def slices(pattern: str):
 
     def files(wildcards):
         asked = len(gather.slices("{scatteritem}"))
-        count = min(asked, mithridate.training.recipe.most_slices(int(wildcards.k), OPTIONS.dpa.training))
+        most = mithridate.training.recipe.most_slices(
+            int(wildcards.k), OPTIONS.dpa.training, model=OPTIONS.dpa.model, device=DEVICE
+        )
+        count = min(asked, most)
         names = [f"{number}-of-{count}" for number in range(1, count + 1)]
         return expand(pattern, slice=names, allow_missing=True)
 

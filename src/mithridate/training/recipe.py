@@ -53,13 +53,20 @@ def resolve(
     """Fill in what the options leave to the measured defaults of the architecture and kind of device."""
     strategy = options.strategy
     if strategy == "auto":
-        grouped = device == "cpu" and model in GROUPED_ON_CPU and max(shape[1:]) <= SMALL
-        strategy = "grouped" if grouped else "loop"
-    width = 1 if strategy == "loop" else options.width or GROUPED_ON_CPU.get(model, WIDTH)
+        strategy = "grouped" if _may_group(options, model, device) and max(shape[1:]) <= SMALL else "loop"
+    width = _width(options, model) if strategy == "grouped" else 1
     return Recipe(model, shape, num_classes, scale, seed, options, strategy, width, device)
 
 
-def most_slices(members: int, options: TrainingOptions) -> int:
-    """How many slices a family can be cut into, whatever `auto` will choose once the images' size is known."""
-    widest = options.width or max(WIDTH, *GROUPED_ON_CPU.values())
-    return -(-members // widest)
+def most_slices(members: int, options: TrainingOptions, *, model: str, device: str) -> int:
+    """How many slices of whole tiles a family can be cut into, as far as is known before the images' size is."""
+    return -(-members // (_width(options, model) if _may_group(options, model, device) else 1))
+
+
+def _may_group(options: TrainingOptions, model: str, device: str) -> bool:
+    measured = device == "cpu" and model in GROUPED_ON_CPU
+    return options.strategy == "grouped" or (options.strategy == "auto" and measured)
+
+
+def _width(options: TrainingOptions, model: str) -> int:
+    return options.width or GROUPED_ON_CPU.get(model, WIDTH)
