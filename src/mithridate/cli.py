@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "verify", help="train a few members again from shuffled files and compare their weights"
     )
     verify.add_argument("family", type=Path, help="a family's folder, e.g. results/digits/dpa/clean/k50d1")
-    verify.add_argument("--members", type=int, default=3, help="how many members, drawn at random (default: 3)")
+    verify.add_argument("--members", type=_positive, default=3, help="how many members, drawn at random (default: 3)")
     verify.add_argument("--seed", type=int, help="seed of the draw and of the shuffle (default: a new one, printed)")
     verify.set_defaults(run=_verify)
 
@@ -50,6 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("--folder", type=Path, default=Path("config"))
     config.set_defaults(run=_config)
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return number
 
 
 def _certify(parsed: argparse.Namespace) -> int:

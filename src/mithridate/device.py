@@ -31,6 +31,8 @@ def prepare() -> None:
     # Filling fresh memory, which debugs other code, would take a tenth of the time of small networks.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     torch.backends.cudnn.benchmark = False
+    # fp32 means fp32: TF32, which PyTorch lets convolutions use where the card has it, keeps 10 bits.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _keep_memory() -> None:

@@ -9,31 +9,38 @@ import h5py
 import numpy as np
 
 from mithridate.artefacts import open_hdf5
+from mithridate.certify.scores_check import check_labels
 from mithridate.errors import InputError
+from mithridate.training.flags import FLAGS
 
 ROWS = 1024  # test images per block
-NAMES = ("scores", "votes", "labels", "subset_ids", "sizes")
+NAMES = ("scores", "votes", "labels", "subset_ids", "sizes", "flags")
+MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """labels [n], subset_ids [k], sizes of the subsets where known, and scores [n, k, classes] in blocks.
+    """labels [n], subset_ids [k], sizes and flags [k] of the subsets where known, and scores [n, k, classes] in blocks.
 
-    only_votes: no scores stood behind the votes.
+    classes: how many there are where only votes are given, with no scores behind them; else 0.
     """
 
     labels: np.ndarray
     subset_ids: np.ndarray
     sizes: np.ndarray | None
-    only_votes: bool
+    flags: np.ndarray | None
+    classes: int
     _scores: np.ndarray | h5py.Dataset
+
+    @property
+    def only_votes(self) -> bool:
+        return self.classes > 0
 
     def blocks(self) -> Iterator[np.ndarray]:
         """scores [rows, k, classes], in order; a vote counts as score 1."""
-        classes = int(max(self._scores[()].max(), self.labels.max())) + 1 if self.only_votes else 0
         for start in range(0, len(self._scores), ROWS):
             block = self._scores[start : start + ROWS]
-            yield np.eye(classes, dtype=np.float32)[block] if self.only_votes else block
+            yield (block[:, :, None] == np.arange(self.classes)).astype(np.float32) if self.only_votes else block
 
 
 @contextmanager
@@ -52,8 +59,8 @@ def open_foreign(path: Path) -> Iterator[Foreign]:
         yield _checked(_npz(path), path)
     else:
         with open_hdf5(path) as file:
-            arrays = {name: file[name][()] for name in NAMES[1:] if name in file}
-            yield _checked({**arrays, **({"scores": file["scores"]} if "scores" in file else {})}, path)
+            given = {name: file[name] for name in NAMES if isinstance(file.get(name), h5py.Dataset)}
+            yield _checked({name: data if name == "scores" else data[()] for name, data in given.items()}, path)
 
 
 def _checked(arrays: dict[str, np.ndarray], path: Path) -> Foreign:
@@ -65,8 +72,22 @@ def _checked(arrays: dict[str, np.ndarray], path: Path) -> Foreign:
         raise InputError(f"{path}: votes must be class numbers, integers [test images, classifiers].")
     if not only_votes and len(scores.shape) != 3:
         raise InputError(f"{path}: scores has shape {scores.shape}; [test images, classifiers, classes] is needed.")
-    ids = arrays.get("subset_ids", np.arange(scores.shape[1]))
-    return Foreign(labels, ids, arrays.get("sizes"), only_votes, scores)
+    if scores.dtype.kind not in "fiu":
+        raise InputError(f"{path}: scores are {scores.dtype}: real numbers are needed.")
+    k = scores.shape[1]
+    for name in ("sizes", "flags"):
+        if name in arrays and (arrays[name].shape != (k,) or arrays[name].dtype.kind not in "iu"):
+            raise InputError(f"{path}: {name} must be {k} whole numbers, one per classifier; or leave them out.")
+    if "flags" in arrays and not np.isin(arrays["flags"], range(len(FLAGS))).all():
+        raise InputError(f"{path}: flags must be 0 to {len(FLAGS) - 1}; or leave them out.")
+    classes = 0
+    if only_votes:
+        check_labels(labels, len(scores), MOST_CLASSES, start_index=0, where=str(path))
+        classes = max(int(scores.max()), int(labels.max()), 1) + 1
+        if classes > MOST_CLASSES:
+            raise InputError(f"{path}: a vote names class {classes - 1}: number classes from 0, without gaps.")
+    ids = arrays.get("subset_ids", np.arange(k))
+    return Foreign(labels, ids, arrays.get("sizes"), arrays.get("flags"), classes, scores)
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
@@ -87,10 +108,11 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path} is not a plain tensor file ({reason}): save {{labels, scores}} with torch.save."
         ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}: a dictionary of labels and scores is needed.")
-    return {str(name): value.numpy() for name, value in content.items() if isinstance(value, torch.Tensor)}
+    given = {name: value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return {str(n): (v.float() if v.dtype == torch.bfloat16 else v).numpy() for n, v in given.items()}

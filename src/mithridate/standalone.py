@@ -13,6 +13,7 @@ from mithridate.certify.tables import curve, summary
 from mithridate.errors import InputError
 from mithridate.foreign import open_foreign
 from mithridate.summary import text
+from mithridate.training.flags import FLAGS
 
 METHODS = ("dpa", "runoff")
 
@@ -27,9 +28,11 @@ def certify_file(path: Path, out: Path | None, methods: Sequence[str] | None, co
             raise InputError(f"{path} holds votes only, and the run-off needs scores: give scores, or --methods dpa.")
         chosen = methods or (METHODS[:1] if given.only_votes else METHODS)
         certified = certify_blocks(given.blocks(), given.labels, chosen, subset_ids=given.subset_ids, where=str(path))
-        sizes = given.sizes
+        sizes, flags = given.sizes, given.flags
     k = len(certified.base_accuracy)
-    members = pd.DataFrame({"size": np.zeros(k, np.int64) if sizes is None else sizes, "flag": "fitted"})
+    members = pd.DataFrame({"size": np.zeros(k, np.int64) if sizes is None else sizes, "flag": FLAGS[0]})
+    if flags is not None:
+        members["flag"] = np.array(FLAGS)[flags]
     members["base_accuracy"] = certified.base_accuracy
     run: dict[str, Any] = {"dataset": path.stem, "variant": "given", "k": k, "confidence": confidence}
     table = summary(certified.rows, members, **run)

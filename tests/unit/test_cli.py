@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -98,6 +99,8 @@ def test_the_same_tables_from_every_kind_of_file(tmp_path, capsys, name):
         assert (summary.loc[summary["method"] == method, "clean_accuracy"] == curve[0]).all()
     np.testing.assert_allclose(summary["base_accuracy"], expected.base_accuracy.mean())
     assert ("partition_max" in summary) == (name == "workflow.h5")  # only there are sizes known
+    if name == "workflow.h5":
+        assert summary["flagged_members"].tolist() == summary["empty_members"].tolist() == [1, 1]
     assert f"k = {K}: Run-off Election, {N} test images" in capsys.readouterr().out
 
 
@@ -107,6 +110,14 @@ def test_equal_scores_give_equal_bytes_whatever_the_file(tmp_path):
         assert certify(make(tmp_path / f"same{suffix}"), "--out", str(tmp_path / str(number))) == 0
     for table in TABLES:
         assert len({(tmp_path / str(number) / f"same.{table}").read_bytes() for number in range(3)}) == 1
+
+
+def test_tensors_are_read_in_any_precision_and_with_gradients(tmp_path):
+    scores = torch.from_numpy(SCORES).bfloat16()
+    for number, tensor in enumerate((scores, scores.float(), scores.float().requires_grad_())):
+        assert certify(tensors(tmp_path / "s.pth", scores=tensor), "--out", str(tmp_path / str(number))) == 0
+    for table in TABLES:
+        assert len({(tmp_path / str(number) / f"s.{table}").read_bytes() for number in range(3)}) == 1
 
 
 def test_without_a_folder_the_tables_stand_beside_the_file(tmp_path):
@@ -159,6 +170,10 @@ BAD_ARRAYS = {
     "label too large": ({"labels": changed(LABELS, 3, CLASSES)}, "label of test image 3"),
     "negative label": ({"labels": changed(LABELS, 4, -1)}, "label of test image 4"),
     "labels of text": ({"labels": LABELS.astype("S1")}, "not integers"),
+    "text": ({"scores": SCORES.astype("S4")}, "real numbers are needed"),
+    "complex": ({"scores": SCORES * 1j}, "real numbers are needed"),
+    "other sizes": ({"sizes": np.arange(K - 1)}, "sizes must be 5 whole numbers"),
+    "other flags": ({"flags": np.zeros(K)}, "flags must be 5 whole numbers"),
     "one class": ({"scores": SCORES[:, :, :1], "labels": 0 * LABELS}, "one class leaves nothing to certify"),
     "no images": ({"scores": SCORES[:0], "labels": LABELS[:0]}, "no test images"),
     "flat": ({"scores": SCORES[:, :, 0]}, "[test images, classifiers, classes]"),
@@ -179,6 +194,10 @@ def test_bad_arrays_are_named_and_nothing_is_written(tmp_path, capsys, case, kin
 BAD_VOTES = {
     "negative": ({"votes": changed(SCORES.argmax(2), (0, 0), -1)}, "votes must be class numbers"),
     "fractions": ({"votes": SCORES.argmax(2) / 2}, "votes must be class numbers"),
+    "labels of text": ({"labels": LABELS.astype("S1")}, "not integers"),
+    "no labels": ({"labels": LABELS[:0]}, "labels"),
+    "huge label": ({"labels": changed(LABELS, 0, 10**9)}, "label of test image 0"),
+    "huge vote": ({"votes": changed(SCORES.argmax(2), (0, 0), 10**9)}, "names class 1000000000"),
     "a vote per image": ({"votes": LABELS}, "votes must be class numbers"),
     "fewer labels": ({"labels": LABELS[:-1]}, "labels"),
     "negative label": ({"labels": changed(LABELS, 4, -1)}, "label of test image 4"),
@@ -195,7 +214,7 @@ def test_bad_votes_are_named_and_nothing_is_written(tmp_path, capsys, case):
 def test_truncated_files_are_named(tmp_path, capsys, name):
     path = GOOD[name](tmp_path / name)
     whole = path.read_bytes()
-    for share in (0.1, 0.5, 0.9):
+    for share in (0, 0.1, 0.5, 0.9):
         path.write_bytes(whole[: int(len(whole) * share)])
         refused(path, capsys, name)
 
@@ -204,6 +223,10 @@ def test_missing_and_incomplete_files_are_named(tmp_path, capsys):
     refused(tmp_path / "none.h5", capsys, "none.h5 does not exist")
     refused(npz(tmp_path / "labels.npz", labels=LABELS), capsys, "labels and scores (or votes) are needed")
     refused(plain_hdf5(tmp_path / "scores.h5", labels=None), capsys, "labels and scores (or votes) are needed")
+    with h5py.File(tmp_path / "group.h5", "w") as file:
+        file.create_group("scores")
+        file["labels"] = LABELS
+    refused(tmp_path / "group.h5", capsys, "labels and scores (or votes) are needed")
     torch.save(torch.zeros(3), tmp_path / "one.pth")
     refused(tmp_path / "one.pth", capsys, "holds a Tensor")
     refused(npz(tmp_path / "s.npz"), capsys, "confidence is 1.5", "--confidence", "1.5")

@@ -102,6 +102,14 @@ def test_an_images_scores_do_not_depend_on_the_padding_or_the_other_images(preci
     assert np.array_equal(scorer(other, precision=precision).score(family(), MEAN, STD).scores[::2], whole[::2])
 
 
+def test_members_of_another_architecture_are_refused():
+    given = family()
+    given.tensors["extra"] = np.zeros((3, 1), np.float32)
+    del given.tensors["9.bias"]
+    with pytest.raises(InputError, match=r"do not fit dpa.model \(9.bias, extra\)"):
+        scorer().score(given, MEAN, STD)
+
+
 def test_flagged_members_score_zero_and_are_no_ties():
     given = family(flags=(FITTED, EMPTY, DIVERGED))
     result = scorer().score(given, MEAN, STD)

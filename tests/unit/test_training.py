@@ -13,6 +13,7 @@ from mithridate.models.registry import builder, initialise
 from mithridate.options.training import AugmentationOptions, TrainingOptions
 from mithridate.streams import Stream
 from mithridate.training import plan
+from mithridate.training.augment import augment
 from mithridate.training.family import Family, Subset, train_family, weight_hash
 from mithridate.training.flags import DIVERGED, EMPTY, FITTED, UNFITTABLE
 from mithridate.training.recipe import Recipe, most_slices, resolve
@@ -214,6 +215,19 @@ def test_steps_are_full_batches_of_whole_passes():
     assert all(np.array_equal(np.sort(passed), np.arange(7)) for passed in order.ravel()[:77].reshape(11, 7))
 
 
+def test_augmentation_numbers_stay_below_one_in_single_precision():
+    """1 - 2**-53 rounds to 1, and a shift of 1 times the range would leave the image."""
+
+    class Largest(Stream):
+        def uniform(self, *shape: int) -> np.ndarray:
+            return np.full(shape, 1 - 2.0**-53)
+
+    (drawn,) = plan.numbers(1, 2, 2, Largest())
+    assert drawn.dtype == np.float32
+    assert drawn.max() < 1
+    augment(torch.rand(2, 1, 8, 8), torch.from_numpy(drawn), AugmentationOptions(crop_padding=4, rotation=0, scaling=0))
+
+
 @pytest.mark.parametrize("options", STRATEGIES)
 def test_training_is_total(options):
     family = train_family(
@@ -237,6 +251,43 @@ def test_a_subset_the_network_refuses_gets_the_constant_classifier():
     assert family.flags.tolist() == [FITTED, UNFITTABLE, UNFITTABLE]  # 5 = 4 + 1: the last batch is one image
 
 
+def cumulative(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
+    """A user's own network whose BatchNorm averages over all steps, so that it counts them."""
+    norm = nn.BatchNorm2d(4, momentum=None)
+    return nn.Sequential(nn.Conv2d(channels, 4, 3), norm, nn.Flatten(), nn.Linear(4 * 36, num_classes))
+
+
+def dropout(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
+    pixels = channels * height * width
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 20), nn.Dropout(), nn.Linear(20, num_classes))
+
+
+class Remembering(nn.Module):
+    """Keeps a running mean that its state does not show."""
+
+    def __init__(self, pixels: int, num_classes: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(pixels, num_classes)
+        self.register_buffer("seen", torch.zeros(pixels), persistent=False)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        self.seen.mul_(0.9).add_(x.detach().mean(0))
+        return self.dense(x - self.seen)
+
+
+def remembering(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
+    return Remembering(channels * height * width, num_classes)
+
+
+@pytest.mark.parametrize("model", ["cumulative", "dropout", "remembering"])
+def test_counters_chance_and_hidden_state_are_a_members_own(model):
+    r = recipe(model=f"tests.unit.test_training:{model}", epochs=2)
+    clean = hashes(train_family(FAMILY[:3], r))
+    assert hashes(train_family([POISONS["grown"](FAMILY[0]), *FAMILY[1:3]], r))[1:] == clean[1:]
+    assert hashes(train_family(FAMILY[1:3], r)) == clean[1:]
+
+
 def broken(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3, num_classes))
 
@@ -246,7 +297,7 @@ def headless(channels: int, height: int, width: int, num_classes: int) -> nn.Mod
 
 
 def test_a_broken_architecture_is_an_error_not_a_flag():
-    with pytest.raises(InputError, match="does not take images"):
+    with pytest.raises(InputError, match="does not take 4 images"):
         train_family(FAMILY, recipe(model="tests.unit.test_training:broken"))
     with pytest.raises(InputError, match="must return logits"):
         train_family(FAMILY, recipe(model="tests.unit.test_training:headless"))
@@ -284,7 +335,8 @@ def test_checkpoints_are_for_exactly_this_work(tmp_path):
         count += 1
         assert len(list(tmp_path.rglob("*.safetensors"))) == count
     train_family([replace(FAMILY[0], labels=FAMILY[0].labels[::-1].copy())], recipe(), checkpoints=tmp_path)
-    assert len(list(tmp_path.rglob("*.safetensors"))) == count + 1
+    train_family([replace(FAMILY[0], std=FAMILY[0].std * 2)], recipe(), checkpoints=tmp_path)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == count + 2
 
 
 def test_a_damaged_checkpoint_is_trained_anew(tmp_path):
@@ -299,6 +351,22 @@ def test_isolation_check_catches_mixing(monkeypatch):
 
     forward = stack.GroupedConv.forward
     monkeypatch.setattr(stack.GroupedConv, "forward", lambda self, x: forward(self, x) + 1e-6 * x.mean())
+    with pytest.raises(InputError, match="strategy: loop"):
+        train_family(FAMILY, recipe(strategy="grouped", width=3))
+
+
+def test_isolation_check_catches_kernels_that_pad_with_zeros(monkeypatch):
+    """Groups computed as one block-diagonal convolution: 0 times a finite value leaks nothing, 0 times infinity does."""
+    from mithridate.training import stack
+
+    def dense(self, x):
+        outputs, inputs = self.weight.shape[1:3]
+        whole = torch.zeros(self.width * outputs, self.width * inputs, *self.weight.shape[3:])
+        for t in range(self.width):
+            whole[t * outputs : (t + 1) * outputs, t * inputs : (t + 1) * inputs] = self.weight[t]
+        return nn.functional.conv2d(x, whole, None, self.stride, self.padding)
+
+    monkeypatch.setattr(stack.GroupedConv, "forward", dense)
     with pytest.raises(InputError, match="strategy: loop"):
         train_family(FAMILY, recipe(strategy="grouped", width=3))
 

@@ -50,5 +50,5 @@ def initialise(build: Builder, shape: tuple[int, int, int], num_classes: int, st
     shape is (channels, height, width). The global generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream.seed())
+        torch.default_generator.manual_seed(stream.seed())  # not the cards', which fork_rng leaves alone here
         return build(*shape, num_classes)

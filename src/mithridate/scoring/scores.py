@@ -17,7 +17,7 @@ from mithridate.scoring.files import COUNTS
 from mithridate.streams import Stream
 from mithridate.training.family import Family
 from mithridate.training.flags import FITTED
-from mithridate.training.stack import keep_channels_last
+from mithridate.training.stack import SKIPPED, keep_channels_last
 
 COMPARED = 512  # test images scored in both precisions when bf16 is asked for
 
@@ -90,7 +90,13 @@ class Scorer:
 
     def _load(self, tensors: dict[str, np.ndarray]) -> None:
         state = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
-        self.network.load_state_dict(state, strict=False)
+        wrong = self.network.load_state_dict(state, strict=False)
+        missing = [name for name in wrong.missing_keys if not name.endswith(SKIPPED)]
+        if missing or wrong.unexpected_keys:
+            raise InputError(
+                f"the trained members do not fit dpa.model ({', '.join([*missing, *wrong.unexpected_keys])}):"
+                " train the family again."
+            )
 
     @torch.no_grad()
     def _forward(self, images: Tensor, mean: np.ndarray, std: np.ndarray, precision: str) -> np.ndarray:

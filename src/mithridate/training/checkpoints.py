@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mithridate.artefacts import read_safetensors, write_safetensors
-from mithridate.closure import closure, digest, model_file
+from mithridate.closure import ROOT, closure, digest, model_file
 from mithridate.errors import InputError
 from mithridate.training.recipe import Recipe
 
@@ -32,15 +32,19 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, recipe: Recipe) -> None:
         self.folder = folder
-        code = digest([*closure(Path(__file__).with_name("family.py")), *model_file(recipe.model)])
+        code = digest([*closure(Path(__file__).with_name("family.py"), ROOT / "device.py"), *model_file(recipe.model)])
         machine = torch.backends.cpu.get_cpu_capability() if recipe.device == "cpu" else torch.cuda.get_device_name()
         self._common = json.dumps([recipe.describe(), code, torch.__version__, np.__version__, machine], sort_keys=True)
 
-    def key(self, subset: int, boost: int, images: np.ndarray, labels: np.ndarray) -> str:
-        """The digest of a member whose subset holds images uint8 [n,C,H,W] and labels [n], in content order."""
+    def key(
+        self, subset: int, boost: int, images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray
+    ) -> str:
+        """The digest of a member whose subset holds images uint8 [n,C,H,W] and labels [n], in content order, and is
+        normalised by mean and std [C]."""
         text = hashlib.sha256(f"{self._common} {subset} {boost} {images.shape}".encode())
         text.update(images.tobytes())
         text.update(labels.astype(np.int64).tobytes())
+        text.update(np.concatenate([mean, std]).astype(np.float64).tobytes())
         return text.hexdigest()
 
     def get(self, key: str) -> Trained | None:

@@ -66,10 +66,12 @@ def train_family(
     premise of theorem 1), to the last bit: its slot in a tile is its number modulo the tile width.
     checkpoints: the folder of finished members, which are taken from there and not trained again.
     """
+    if not subsets:
+        raise InputError("a family of no members cannot be trained: give at least one subset.")
     progress = progress or Progress("members trained", len(subsets), write=lambda line: None)
     build = builder(recipe.model)
     store = Checkpoints(checkpoints, recipe)
-    keys = [store.key(s.number, boost, s.images, s.labels) for s in subsets]
+    keys = [store.key(s.number, boost, s.images, s.labels, s.mean, s.std) for s in subsets]
     done: dict[int, Trained] = {}
     for position, (subset, key) in enumerate(zip(subsets, keys, strict=True)):
         found = store.get(key)
@@ -82,10 +84,11 @@ def train_family(
     if missing:
         trainer, members = _prepare(subsets, missing, recipe, build, boost)
         for tile in _tiles(missing, subsets, recipe.width):
-            for position, trained in _train_tile(trainer, tile, members, progress.share):
+            finished = dict(_train_tile(trainer, tile, members, progress.share))
+            for position, trained in finished.items():
                 store.put(keys[position], trained)
-                done[position] = trained
-                progress.add(1)
+            done.update(finished)
+            progress.add(len(finished))
     ordered = [done[position] for position in range(len(subsets))]
     return Family(
         {name: np.stack([t.tensors[name] for t in ordered]) for name in ordered[0].tensors},

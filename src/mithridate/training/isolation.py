@@ -15,7 +15,8 @@ STEPS, IMAGES = 3, 8
 
 
 def check_isolation(recipe: Recipe, build: Builder) -> None:
-    """Train a tile for a few steps twice, with every second member's images replaced, and compare the other half.
+    """Train a tile for a few steps, again with every second member's images replaced, and again with those members
+    diverging (0 times infinity is where a kernel that pads with zeros leaks), and compare the other half.
 
     Raises InputError where one bit differs: grouped kernels on this machine then mix members.
     """
@@ -28,16 +29,18 @@ def check_isolation(recipe: Recipe, build: Builder) -> None:
     device = torch.device(recipe.device)
     trainer = TileTrainer(short, build, torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
 
-    def tile(odd_block: int) -> list[Member | None]:
-        mean, std = np.full(recipe.shape[0], 0.5), np.full(recipe.shape[0], 0.3)
-        blocks = [slot + (odd_block * recipe.width if slot % 2 else 0) for slot in range(recipe.width)]
-        rows = [1 + np.arange(block * IMAGES, (block + 1) * IMAGES) for block in blocks]
-        return [Member(slot, 0, rows[slot], mean, std) for slot in range(recipe.width)]
+    def train(odd_block: int, odd_mean: float) -> list[dict[str, torch.Tensor]]:
+        std = np.full(recipe.shape[0], 0.3)
+        members: list[Member | None] = []
+        for slot in range(recipe.width):
+            block, mean = (slot + odd_block * recipe.width, odd_mean) if slot % 2 else (slot, 0.5)
+            rows = 1 + np.arange(block * IMAGES, (block + 1) * IMAGES)
+            members.append(Member(slot, 0, rows, np.full(recipe.shape[0], mean), std))
+        return trainer.train(members, lambda share: None)[0]
 
-    before, _ = trainer.train(tile(0), lambda share: None)
-    after, _ = trainer.train(tile(1), lambda share: None)
+    before, replaced, diverged = train(0, 0.5), train(1, 0.5), train(1, np.inf)
     for slot in range(0, recipe.width, 2):
-        if any(not torch.equal(before[slot][name], after[slot][name]) for name in before[slot]):
+        if any(not torch.equal(s[slot][n], before[slot][n]) for s in (replaced, diverged) for n in before[slot]):
             raise InputError(
                 f"training.strategy: grouped in tiles of {recipe.width} mixes members on this machine"
                 f" (slot {slot} changed with its neighbours), which would void the certificate:"

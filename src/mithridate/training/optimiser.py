@@ -14,7 +14,7 @@ class FlatSGD:
     """
 
     def __init__(self, stack: Stack, options: TrainingOptions) -> None:
-        parameters = list(stack.parameters())
+        parameters = [p for p in stack.parameters() if p.requires_grad]
         self.theta = torch.cat([p.detach().flatten() for p in parameters])
         self.grad, self.velocity = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
         slot = torch.arange(stack.width, device=self.theta.device)

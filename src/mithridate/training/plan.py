@@ -8,6 +8,7 @@ from mithridate.options.training import TrainingOptions
 from mithridate.streams import Stream
 
 PADDING = -1
+BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))  # what rounding to float32 must not exceed
 BLOCK = 64  # steps whose augmentation numbers are drawn at once
 
 
@@ -41,6 +42,7 @@ def learning_rates(size: int, options: TrainingOptions) -> np.ndarray:
 
 
 def numbers(steps: int, batch: int, count: int, stream: Stream) -> Iterator[np.ndarray]:
-    """Uniform numbers for the augmentation of each step: float32 [batch, count], drawn in blocks."""
+    """Uniform numbers for the augmentation of each step: float32 [batch, count] in [0, 1), drawn in blocks."""
     for start in range(0, steps, BLOCK):
-        yield from stream.uniform(min(BLOCK, steps - start), batch, count).astype(np.float32)
+        drawn = stream.uniform(min(BLOCK, steps - start), batch, count).astype(np.float32)
+        yield from np.minimum(drawn, BELOW_ONE)

@@ -31,6 +31,13 @@ class Stack(nn.Module):
         state = member.state_dict()
         for name, tensor in self.member_tensors():
             tensor[slot].copy_(state[name])
+        own = dict(member.named_buffers())
+        for name, buffer in self.counters():
+            buffer.copy_(own[name])
+
+    def counters(self) -> Iterator[tuple[str, Tensor]]:
+        """Buffers that are no part of a member's state but may change while it trains."""
+        return iter(())
 
     def state(self, slot: int) -> dict[str, Tensor]:
         """A copy of a slot's parameters and buffers, on the CPU."""
@@ -50,6 +57,10 @@ class Single(Stack):
         for name, tensor in self.member.state_dict(keep_vars=True).items():
             if not name.endswith(SKIPPED):
                 yield name, tensor.unsqueeze(0)
+
+    def counters(self) -> Iterator[tuple[str, Tensor]]:
+        known = {name for name, _ in self.member_tensors()}
+        return ((name, buffer) for name, buffer in self.member.named_buffers() if name not in known)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.member(images[0])[None]

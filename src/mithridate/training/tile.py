@@ -82,13 +82,16 @@ class TileTrainer:
         self.optimiser.reset()
         self.losses.zero_()
         steps = max(len(course.rates) for course in courses)
-        for step in range(steps):
-            size = self._lay_out(courses, step)
-            if self._graph is not None and size == self.rows.shape[1]:
-                self._graph.replay()
-            else:
-                self._step(size)
-            progress((step + 1) / steps)
+        cards = [self.images.device] if self.images.is_cuda else []
+        with torch.random.fork_rng(cards):  # a layer's own randomness, e.g. dropout's, is the member's own too
+            torch.manual_seed((slots[0] or self._dummy()).stream("layers", self.recipe).seed())
+            for step in range(steps):
+                size = self._lay_out(courses, step)
+                if self._graph is not None and size == self.rows.shape[1]:
+                    self._graph.replay()
+                else:
+                    self._step(size)
+                progress((step + 1) / steps)
         return [self.stack.state(slot) for slot in range(self.recipe.width)], self.losses.cpu().numpy()
 
     def _dummy(self) -> Member:
@@ -125,7 +128,7 @@ class TileTrainer:
         self.rows.copy_(torch.from_numpy(rows))
         self.rates.copy_(torch.from_numpy(rates))
         self.uniform.copy_(torch.from_numpy(uniform))
-        return size if self.recipe.width > 1 else int((rows[0] != BLACK).sum()) or size
+        return size if self.recipe.width > 1 else int((rows[0] != BLACK).sum())
 
     def _step(self, size: int) -> None:
         """Forward, backward and update of every slot on the first `size` images of its batch."""
@@ -162,13 +165,24 @@ class TileTrainer:
 
     def _check_output(self) -> None:
         """A broken architecture is an error at once, not one flagged member after another."""
+        self._check_batch(self.rows.shape[1])
+        if self.recipe.masked and self.recipe.width == 1:
+            try:
+                self._check_batch(1)  # the last batch of a pass may be one image
+            except InputError as error:
+                if not isinstance(error.__cause__, ValueError):  # PyTorch's refusal is the subset's affair
+                    raise
+
+    def _check_batch(self, size: int) -> None:
         recipe = self.recipe
         try:
             with torch.no_grad():
-                logits = self.stack(self._images(self.rows, self.uniform), None)
+                logits = self.stack(self._images(self.rows[:, :size], self.uniform[:, :size]), None)
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"model {recipe.model!r} does not take images of shape {recipe.shape}: {error}") from error
-        if logits.shape != (*self.rows.shape, recipe.num_classes):
+            raise InputError(
+                f"model {recipe.model!r} does not take {size} images of shape {recipe.shape}: {error}"
+            ) from error
+        if logits.shape != (recipe.width, size, recipe.num_classes):
             raise InputError(
                 f"model {recipe.model!r} must return logits [batch, {recipe.num_classes}],"
                 f" not {list(logits.shape[1:])}."
