@@ -67,8 +67,8 @@ def test_a_truncated_npz_is_named(project, own_data):
 @pytest.mark.parametrize(
     ("artefact", "target"),
     [
-        ("models/1-of-1.safetensors", "scores.h5"),
-        ("subsets.h5", "models/1-of-1.safetensors"),
+        ("models/1-of-4.safetensors", "scores.h5"),
+        ("subsets.h5", "models/1-of-4.safetensors"),
         ("scores.h5", "certificates.csv.gz"),
     ],
 )
