@@ -296,6 +296,20 @@ def headless(channels: int, height: int, width: int, num_classes: int) -> nn.Mod
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, num_classes - 1))
 
 
+def raising(channels: int, height: int, width: int, num_classes: int) -> nn.Module:
+    raise RuntimeError("boom")
+
+
+def nothing(channels: int, height: int, width: int, num_classes: int) -> None:
+    return None
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("raising", "RuntimeError: boom"), ("nothing", "not NoneType")])
+def test_a_users_function_that_makes_no_network_is_named(name, sentence):
+    with pytest.raises(InputError, match=sentence):
+        train_family(FAMILY, recipe(model=f"tests.unit.test_training:{name}"))
+
+
 def test_a_broken_architecture_is_an_error_not_a_flag():
     with pytest.raises(InputError, match="does not take 4 images"):
         train_family(FAMILY, recipe(model="tests.unit.test_training:broken"))

@@ -68,37 +68,48 @@ def read_npz(path: str | Path, layout: str = "nhwc") -> dict[str, np.ndarray]:
     return arrays
 
 
-def load_npz(name: str, path: str | Path, layout: str = "nhwc") -> Dataset:
-    """The data set of an .npz file; its classes are the numbers up to the largest label of both sets."""
+def load_npz(name: str, path: str | Path, layout: str = "nhwc", classes: int | None = None) -> Dataset:
+    """The data set of an .npz file; without `classes`, they are the numbers up to the largest label of both sets."""
     arrays = read_npz(path, layout)
-    classes = class_numbers(arrays["y_train"], arrays["y_test"])
+    names = class_numbers(arrays["y_train"], arrays["y_test"]) if classes is None else [str(c) for c in range(classes)]
     dataset = Dataset(
         **arrays,
         pixel_sum=None,
         scale=SCALE,
         name=name,
         source=f"npz file {Path(path).name}",
-        class_names=classes,
+        class_names=names,
     )
     return validate(dataset, path)
 
 
-def load_images(name: str, folder: str | Path, size: tuple[int, int] | None = None) -> Dataset:
+def load_images(
+    name: str,
+    folder: str | Path,
+    size: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    channels: int | None = None,
+) -> Dataset:
     """The data set of a folder train/<class>/*, test/<class>/*: classes and files in the order of their
     names, grey images as one channel where all are, else RGB; resized to `size` (height, width) where that is
-    given.
+    given. `classes` and `channels` fix the classes, in this order, and 1 or 3 channels.
 
-    Raises InputError for a missing folder, a class that is only in test, a class without images, and files
-    that cannot be decoded or differ in size.
+    Raises InputError for a missing folder, a class that is not in `classes` or only in test, a class without images,
+    and files that cannot be decoded or differ in size.
     """
     folder = Path(folder)
     train, test = _class_files(folder / "train"), _class_files(folder / "test")
-    foreign = sorted(set(test) - set(train))
+    names = sorted(train) if classes is None else list(classes)
+    unknown = sorted({*train, *test} - set(names)) if classes is not None else []
+    if unknown:
+        raise InputError(
+            f"{folder} holds a class {unknown[0]} that data.classes does not name: add it there or remove it."
+        )
+    foreign = sorted(set(test) - set(names))
     if foreign:
         raise InputError(
             f"{folder / 'test' / foreign[0]} has no folder of that class in {folder / 'train'}: add or remove it."
         )
-    names = sorted(train)
     paths = {
         split: [path for c in names for path in files.get(c, [])] for split, files in (("train", train), ("test", test))
     }
@@ -106,7 +117,7 @@ def load_images(name: str, folder: str | Path, size: tuple[int, int] | None = No
         split: np.array([i for i, c in enumerate(names) for _ in files.get(c, [])], np.int64)
         for split, files in (("train", train), ("test", test))
     }
-    images, sums = decode([*paths["train"], *paths["test"]], size)
+    images, sums = decode([*paths["train"], *paths["test"]], size, channels)
     n = len(paths["train"])
     resized = "" if size is None else f", resized to {size[0]} x {size[1]} (bilinear)"
     dataset = Dataset(

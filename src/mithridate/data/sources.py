@@ -12,8 +12,10 @@ def load_source(dataset_name: str, options: DataOptions) -> Dataset:
         if options.path is None:
             raise InputError(f"data.source is {options.source} but data.path is not set: give the path of your data.")
         if options.source == "npz":
-            return files.load_npz(dataset_name, options.path, options.layout)
-        return files.load_images(dataset_name, options.path, options.image_size)
+            classes = options.classes if isinstance(options.classes, int) else None
+            return files.load_npz(dataset_name, options.path, options.layout, classes)
+        names = options.classes if isinstance(options.classes, list) else None
+        return files.load_images(dataset_name, options.path, options.image_size, names, options.channels)
     if dataset_name == "digits":
         return validate(digits.digits())
     if dataset_name == "digits28":

@@ -51,4 +51,12 @@ def initialise(build: Builder, shape: tuple[int, int, int], num_classes: int, st
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream.seed())  # not the cards', which fork_rng leaves alone here
-        return build(*shape, num_classes)
+        try:
+            network = build(*shape, num_classes)
+        except Exception as error:  # a user's own code
+            raise InputError(f"the model's function raised {type(error).__name__}: {error}; mend it.") from error
+    if not isinstance(network, nn.Module) or not any(p.requires_grad for p in network.parameters()):
+        raise InputError(
+            f"the model's function must return an nn.Module with parameters, not {type(network).__name__}."
+        )
+    return network

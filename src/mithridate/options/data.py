@@ -1,8 +1,8 @@
 """Options of the data room."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from mithridate.options.base import Strict
 
@@ -20,5 +20,19 @@ class DataOptions(Strict):
     """axis order of colour images in an .npz file: [N,H,W,C] or [N,C,H,W]"""
     image_size: tuple[PositiveInt, PositiveInt] | None = None
     """[height, width] to which image files (images, gtsrb) are resized (null: they must agree; gtsrb: 48 x 48)"""
+    classes: Annotated[int, Field(ge=2)] | Annotated[list[str], Field(min_length=2)] | None = None
+    """classes of your own data, fixed: their number for npz, their names in order for images (null: read from the data, in which one sample of a new class changes every base classifier)"""
+    channels: Annotated[int, Field(ge=1, le=3)] | None = None
+    """1 (grey) or 3 (colour) for an image folder, fixed (null: 1 where all images are grey, so that one colour image changes every base classifier)"""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """share of the training set listed in val_index, for methods that need clean held-out data"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if isinstance(self.classes, int) and self.source != "npz":
+            raise ValueError("classes as a number goes with source: npz; name them for source: images")
+        if isinstance(self.classes, list) and self.source != "images":
+            raise ValueError("classes as a list of names goes with source: images; give their number for source: npz")
+        if self.channels is not None and (self.source != "images" or self.channels == 2):
+            raise ValueError("channels is 1 or 3 and goes with source: images")
+        return self
