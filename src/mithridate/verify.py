@@ -26,9 +26,7 @@ def verify(folder: Path, members: int, seed: int | None) -> bool:
 
     folder: results/{dataset}/dpa/{variant}/k{k}d1. Raises InputError where it holds no trained family.
     """
-    slices = sorted(folder.glob("models/*.safetensors"))
-    if not slices:
-        raise InputError(f"{folder} holds no models/*.safetensors: give a family's folder, results/…/dpa/clean/k50d1.")
+    slices = _newest_slices(folder)
     data = folder.parents[2] / "data" / f"{folder.parent.name}.h5"
     seed = secrets.randbelow(2**32) if seed is None else seed
     stored, recipe = _stored(slices)
@@ -52,6 +50,17 @@ def verify(folder: Path, members: int, seed: int | None) -> bool:
     if not all(same):
         print("different weights: other files, another machine or version, or a training that is not deterministic")
     return all(same)
+
+
+def _newest_slices(folder: Path) -> list[Path]:
+    """All slices of the family's latest cut; those of an earlier --set-scatter may lie beside them."""
+    cuts: dict[int, list[Path]] = {}
+    for path in folder.glob("models/*-of-*.safetensors"):
+        cuts.setdefault(int(path.stem.split("-of-")[1]), []).append(path)
+    whole = [paths for count, paths in cuts.items() if len(paths) == count]
+    if not whole:
+        raise InputError(f"{folder} holds no whole family in models/: give its folder, results/…/dpa/clean/k50d1.")
+    return max(whole, key=lambda paths: max(path.stat().st_mtime for path in paths))
 
 
 def _stored(slices: list[Path]) -> tuple[dict[int, str], Recipe]:

@@ -326,7 +326,7 @@ def test_one_flipped_bit_is_found(family, capsys):
 def test_a_folder_without_a_family_is_named(tmp_path, family, capsys):
     assert main(["verify", str(tmp_path)]) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"error: {tmp_path} holds no models/*.safetensors")
+    assert captured.err.startswith(f"error: {tmp_path} holds no whole family in models/")
     assert captured.err.count("\n") == 1
     path = family / "models" / "1-of-2.safetensors"
     whole = path.read_bytes()

@@ -385,6 +385,11 @@ def test_isolation_check_catches_kernels_that_pad_with_zeros(monkeypatch):
         train_family(FAMILY, recipe(strategy="grouped", width=3))
 
 
+def test_isolation_check_lets_members_diverge_by_themselves():
+    family = train_family(FAMILY[:3], recipe(strategy="grouped", width=3, learning_rate=1e30))
+    assert (family.flags == DIVERGED).all()
+
+
 def test_slice_file_round_trip(tmp_path):
     family = train_family(FAMILY[:3], recipe())
     write_slice(tmp_path / "1-of-1.safetensors", family, recipe(), {"commit": "x"})

@@ -37,7 +37,7 @@ def builder(name: str) -> Builder:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a user's own file may fail in any way
         raise InputError(
             f"model {name!r} cannot be imported ({error}):"
             " check the spelling, and that the module lies in the working directory."
