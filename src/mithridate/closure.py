@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from mithridate.errors import InputError
+
 PACKAGE = "mithridate"
 ROOT = Path(__file__).resolve().parent
 
@@ -44,8 +46,25 @@ def model_file(name: str) -> list[Path]:
     local = Path(*module.split(".")).with_suffix(".py")
     if local.is_file():
         return [local]
-    found = importlib.util.find_spec(module)
-    return [Path(found.origin)] if found is not None and found.origin else []
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.origin:
+        raise InputError(
+            f"dpa.model: no module {module} in the working directory or the environment; check the spelling."
+        )
+    return [Path(found.origin)]
+
+
+def stamp(folder: str | Path) -> str:
+    """A digest of the names, sizes and times of all files below a folder, whose contents are too many to read."""
+    text = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            text.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return text.hexdigest()
 
 
 @cache

@@ -4,6 +4,8 @@ import ctypes
 import os
 from importlib.metadata import version
 
+from mithridate.errors import InputError
+
 
 def kind(choice: str) -> str:
     """cpu or cuda, from the option `device`: auto | cpu | cuda; found without importing torch.
@@ -16,7 +18,7 @@ def kind(choice: str) -> str:
     return "cuda" if os.path.exists("/dev/nvidiactl") and not hidden and "+cpu" not in version("torch") else "cpu"
 
 
-def prepare() -> None:
+def prepare(kind: str = "cpu") -> None:
     """One thread, deterministic kernels, no denormals: what a job's bits must not depend on, made constant.
 
     PyTorch's results on a CPU change with the number of threads, so jobs run side by side as processes instead.
@@ -24,6 +26,10 @@ def prepare() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device is cuda, but PyTorch sees no card on this machine: set device: cpu, or use one that has."
+        )
     _keep_memory()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -19,7 +19,7 @@ def gather(config: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {
         "mithridate": __version__,
         "commit": _commit(),
-        "configuration": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+        "configuration": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16],
         "python": platform.python_version(),
         "machine": platform.machine(),
         **versions,

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from mithridate.closure import ROOT, closure, digest, model_file
+import pytest
+
+from mithridate.closure import ROOT, closure, digest, model_file, stamp
+from mithridate.errors import InputError
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -39,6 +42,21 @@ def test_digest_follows_content(tmp_path):
     before = digest([file])
     file.write_text("x = 2\n")
     assert digest([file]) != before
+
+
+def test_a_change_below_a_folder_is_seen(tmp_path):
+    (tmp_path / "train").mkdir()
+    file = tmp_path / "train" / "a.png"
+    file.write_bytes(b"1")
+    before = stamp(tmp_path)
+    assert stamp(tmp_path) == before
+    file.write_bytes(b"22")
+    assert stamp(tmp_path) != before
+
+
+def test_a_model_that_is_nowhere_is_named():
+    with pytest.raises(InputError, match=r"no module nowhere\.at\.all"):
+        model_file("nowhere.at.all:build")
 
 
 def test_model_files():

@@ -36,9 +36,11 @@ def test_every_overlay_is_valid(overlay):
     [
         ({"dpa": {"kk": 3}}, r"key dpa\.kk is unknown; did you mean dpa\.k\?"),
         ({"nonsense": 1}, "key nonsense is unknown; known here: dataset, data"),
-        ({"dpa": {"k": [0]}}, r"key dpa\.k\.0 is 0: input should be greater than 0"),
+        ({"dpa": {"k": [0]}}, r"key dpa\.k\.0 is 0: input should be greater than or equal to 1"),
         ({"dpa": {"k": []}}, r"key dpa\.k is \[\]"),
-        ({"dpa": {"k": "many"}}, r"key dpa\.k is 'many': input should be a valid list"),
+        ({"dpa": {"k": "many"}}, r"key dpa\.k\.0 is 'many': input should be a valid integer"),
+        ({"dpa": {"k": 10**11}}, "less than or equal to 1000000"),
+        ({"dpa": {"training": {"learning_rate": float("inf")}}}, "finite number"),
         ({"dpa": {"k": [5, 5]}}, "stands twice"),
         ({"dpa": {"methods": ["dap"]}}, r"dpa\.methods\.0 is 'dap': input should be 'dpa' or 'runoff'"),
         ({"dpa": 3}, "key dpa is 3"),

@@ -29,7 +29,11 @@ def code(script: str, model: str | None = None) -> str:
     files changes, and no other job.
     """
     files = mithridate.closure.closure(Path(workflow.basedir) / "workflow" / "scripts" / script)
-    return mithridate.closure.digest(files + mithridate.closure.model_file(model) if model else files)[:16]
+    try:
+        own = mithridate.closure.model_file(model) if model else []
+    except mithridate.errors.InputError as error:
+        raise WorkflowError(str(error)) from None
+    return mithridate.closure.digest(files + own)[:16]
 
 
 def slices(pattern: str):
@@ -40,7 +44,7 @@ def slices(pattern: str):
         most = mithridate.training.recipe.most_slices(
             int(wildcards.k), OPTIONS.dpa.training, model=OPTIONS.dpa.model, device=DEVICE
         )
-        count = min(asked, most)
+        count = max(1, min(asked, most))
         names = [f"{number}-of-{count}" for number in range(1, count + 1)]
         return expand(pattern, slice=names, allow_missing=True)
 
@@ -48,8 +52,13 @@ def slices(pattern: str):
 
 
 def own_data() -> list[str]:
-    """A user's own data file or folder, so that a change to it is seen."""
+    """A user's own data file or folder, so that a change to it is seen (within a folder: by `own_stamp`)."""
     path = OPTIONS.data.path
     if path is not None and not Path(path).exists():
         raise WorkflowError(f"data.path: {path} does not exist; give the path of an .npz file or an image folder.")
     return [] if path is None else [path]
+
+
+def own_stamp() -> str:
+    """What changes when a file below a user's image folder does."""
+    return mithridate.closure.stamp(OPTIONS.data.path) if OPTIONS.data.source == "images" else ""

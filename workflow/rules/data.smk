@@ -16,5 +16,6 @@ rule make_data:
         code=code("make_data.py"),
         data=lookup(dpath="data", within=config),
         seed=lookup(dpath="seed", within=config),
+        stamp=own_stamp(),
     script:
         "../scripts/make_data.py"

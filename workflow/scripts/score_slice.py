@@ -11,7 +11,7 @@ from mithridate.scoring.scores import Scorer, write_slice_scores
 from mithridate.training.slices import read_slice
 
 with logged(snakemake.log[0]):
-    device.prepare()
+    device.prepare(snakemake.params.device)
     params, data = snakemake.params, snakemake.input.data
     header, subsets = load_header(data), load_subsets(snakemake.input.subsets)
     family, recipe = read_slice(snakemake.input.models)

@@ -13,7 +13,7 @@ from mithridate.training.recipe import resolve
 from mithridate.training.slices import slice_members, write_slice
 
 with logged(snakemake.log[0]):
-    device.prepare()
+    device.prepare(snakemake.params.device)
     params, name = snakemake.params, snakemake.wildcards.slice
     inputs = open_inputs(snakemake.input.data, snakemake.input.subsets)
     recipe = resolve(

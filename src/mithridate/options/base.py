@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 class Strict(BaseModel):
     """An option block: unknown keys are errors, attribute docstrings are the documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -17,20 +17,21 @@ class ScoringOptions(Strict):
 
 def _listed(value: object) -> object:
     """A single value stands for a list of one."""
-    return (
-        value if isinstance(value, list | tuple | str) and not (isinstance(value, str) and value.isdigit()) else [value]
-    )
+    return value if isinstance(value, list | tuple) else [value]
 
 
 class DpaOptions(Strict):
-    k: Annotated[list[PositiveInt], BeforeValidator(_listed), Field(min_length=1)] = [50]
+    k: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], BeforeValidator(_listed), Field(min_length=1)] = [50]
     """numbers of partitions, each a run of its own"""
     hash: Literal["pixel_sum", "content"] = "pixel_sum"
     """what assigns an image to its partition: the sum of its pixels, or SHA-256 of its pixels; never the label"""
-    methods: Annotated[list[Literal["dpa", "runoff"]], Field(min_length=1)] = ["dpa", "runoff"]
+    methods: Annotated[list[Literal["dpa", "runoff"]], BeforeValidator(_listed), Field(min_length=1)] = [
+        "dpa",
+        "runoff",
+    ]
     """certificates computed from the same score matrix: Deep Partition Aggregation, Run-off Election"""
     model: Annotated[str, Field(pattern=r"^(nin|small_cnn|mlp|[\w.]+:\w+)$")] = "small_cnn"
-    """architecture of the base classifiers: nin, small_cnn, mlp, or your own as package.module:function"""
+    """architecture of the base classifiers: nin, small_cnn, mlp, or your own as package.module:function in one file"""
     training: TrainingOptions = TrainingOptions()
     """how each base classifier is trained"""
     scoring: ScoringOptions = ScoringOptions()
