@@ -108,7 +108,8 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        foreign = isinstance(error, pickle.UnpicklingError)
+        reason = "it is damaged or holds objects, which are never loaded" if foreign else type(error).__name__
         raise InputError(
             f"{path} is not a plain tensor file ({reason}): save {{labels, scores}} with torch.save."
         ) from error
