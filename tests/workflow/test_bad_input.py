@@ -1,5 +1,7 @@
 """Bad input: one clear sentence, exit code other than 0, nothing half-written."""
 
+import os
+import signal
 import subprocess
 import time
 
@@ -96,7 +98,7 @@ def test_a_second_run_in_the_same_folder_is_refused(project):
     dpa = "{k: [4], training: {steps: 3000, strategy: loop}}"
     first = subprocess.Popen(
         project.command("--cores", "1", "results/dpa_cert.csv", dpa=dpa), cwd=project.folder, env=project.environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
@@ -107,5 +109,5 @@ def test_a_second_run_in_the_same_folder_is_refused(project):
         assert second.returncode != 0
         assert "cannot be locked" in second.stdout
     finally:
-        first.terminate()
+        os.killpg(first.pid, signal.SIGKILL)  # SIGTERM can leave Snakemake waiting for ever
         first.wait()
