@@ -42,6 +42,7 @@ class Project:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            timeout=900,
         )
 
     def path(self, name: str) -> Path:
