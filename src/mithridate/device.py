@@ -34,7 +34,7 @@ def prepare(kind: str = "cpu") -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True)
-    # Filling fresh memory, which debugs other code, would take a tenth of the time of small networks.
+    # Filling fresh memory is for debugging, and small networks feel it.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     torch.backends.cudnn.benchmark = False
     # fp32 means fp32: TF32, which PyTorch lets convolutions use where the card has it, keeps 10 bits.
@@ -42,8 +42,7 @@ def prepare(kind: str = "cpu") -> None:
 
 
 def _keep_memory() -> None:
-    """Let glibc keep freed memory instead of giving it back after every operation: a third of a network's time on a
-    CPU goes into page faults otherwise. Other C libraries are left as they are."""
+    """Let glibc keep freed memory instead of giving it back after every operation, which costs page faults. Other C libraries are left as they are."""
     m_trim_threshold, m_mmap_threshold = -1, -3
     try:
         libc = ctypes.CDLL("libc.so.6")
