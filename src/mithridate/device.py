@@ -42,7 +42,10 @@ def prepare(kind: str = "cpu") -> None:
 
 
 def _keep_memory() -> None:
-    """Let glibc keep freed memory instead of giving it back after every operation, which costs page faults. Other C libraries are left as they are."""
+    """Let glibc keep freed memory instead of giving it back after every operation, which costs page faults.
+
+    Other C libraries are left as they are.
+    """
     m_trim_threshold, m_mmap_threshold = -1, -3
     try:
         libc = ctypes.CDLL("libc.so.6")
