@@ -10,28 +10,44 @@ configfile: "config/config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-# Jobs a family's training is cut into; change with --set-scatter slices=N (results do not depend on it).
+# Jobs a family's training is cut into: on the clean training set, on a poisoned one (where few are trained anew), and
+# RAB's. Change with --set-scatter slices=16 poisoned=4; results do not depend on it.
 scattergather:
-    slices=4,
+    slices=2,
+    poisoned=1,
+    noised=1,
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/dpa.smk"
+include: "workflow/rules/backdoor.smk"
+include: "workflow/rules/rab.smk"
 include: "workflow/rules/report.smk"
 
 
 wildcard_constraints:
     dataset=OPTIONS.dataset,
-    variant="clean",
+    place=any_of([OPTIONS.dataset, f"{OPTIONS.dataset}/rab/{OPTIONS.rab.task}"]),
+    variant=any_of(["clean", *RUNS.variants]),
+    poisoned=any_of([*RUNS.variants, *RAB_VARIANTS]),
+    trigger=r"[\w.-]+",
+    inputs=r"(triggered/[\w.-]+/)?",
     k=r"\d+",
+    d=r"\d+",
+    seeds=r"(m\d+)?",
+    boost=r"(-seed\d+)?",
     slice=r"\d+-of-\d+",
+    task=OPTIONS.rab.task,
+    attack=any_of(ATTACKS),
+    rab_variant=any_of(["clean", *RAB_VARIANTS]),
+    sigma=r"[\d.]+",
+    models=r"\d+",
 
 
 # Everything: tables, pictures, and what the report shows.
 rule all:
     default_target: True
     input:
-        "results/dpa_cert.csv",
-        "results/dpa_summary.csv",
+        expand("results/{table}.csv", table=shown_tables()),
         rules.all_pictures.input,

@@ -13,16 +13,18 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from mithridate.errors import InputError
+
+if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
+    import pandas as pd
 
 PROVENANCE = "provenance"
 
@@ -132,7 +134,7 @@ def memory_map(path: str | Path, name: str) -> np.ndarray:
     return np.memmap(path, dtype, "r", offset, shape)
 
 
-def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
     """Write a table; the same rows give the same bytes, gzipped (`.gz`) or not."""
     text = table.to_csv(index=False, lineterminator="\n")
     data = text.encode()

@@ -32,8 +32,17 @@ def _parser() -> argparse.ArgumentParser:
     certify.add_argument(
         "--methods",
         nargs="+",
-        choices=["dpa", "runoff"],
-        help="default: both; dpa where only votes are given",
+        choices=["dpa", "runoff", "finite", "finite_runoff"],
+        help="default: dpa and runoff, or finite and finite_runoff where the file holds shifts of overlapping subsets;"
+        " without the run-offs where only votes are given",
+    )
+    certify.add_argument(
+        "--collective",
+        nargs="+",
+        type=_positive,
+        default=[],
+        metavar="RADIUS",
+        help="also certify all test images together against attacks of these sizes (disjoint subsets only)",
     )
     certify.add_argument("--confidence", type=float, default=0.95, help="level of the intervals (default: 0.95)")
     certify.set_defaults(run=_certify)
@@ -62,7 +71,7 @@ def _positive(text: str) -> int:
 def _certify(parsed: argparse.Namespace) -> int:
     from mithridate.standalone import certify_file
 
-    certify_file(parsed.scores, parsed.out, parsed.methods, parsed.confidence)
+    certify_file(parsed.scores, parsed.out, parsed.methods, parsed.confidence, parsed.collective)
     return 0
 
 

@@ -9,35 +9,44 @@ import h5py
 import numpy as np
 
 from mithridate.artefacts import open_hdf5
+from mithridate.certify.buckets import check_shifts
 from mithridate.certify.scores_check import check_labels
 from mithridate.errors import InputError
 from mithridate.training.flags import FLAGS
 
 ROWS = 1024  # test images per block
-NAMES = ("scores", "votes", "labels", "subset_ids", "sizes", "flags")
+NAMES = ("scores", "votes", "labels", "subset_ids", "sizes", "flags", "shifts")
 MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """labels [n], subset_ids [k], sizes and flags [k] of the subsets where known, and scores [n, k, classes] in blocks.
+    """labels [n], subset_ids [m], sizes and flags [m] of the subsets where known, and scores [n, m, classes] in blocks.
 
-    classes: how many there are where only votes are given, with no scores behind them; else 0.
+    shifts [d]: those by which Finite Aggregation spread m = k·d buckets over as many subsets; None where the file does
+    not say, which means disjoint subsets. seeds: members added per subset. classes: how many there are where only votes
+    are given, with no scores behind them; else 0.
     """
 
     labels: np.ndarray
     subset_ids: np.ndarray
     sizes: np.ndarray | None
     flags: np.ndarray | None
+    shifts: list[int] | None
+    seeds: int
     classes: int
     _scores: np.ndarray | h5py.Dataset
+
+    @property
+    def d(self) -> int:
+        return len(self.shifts or [0])
 
     @property
     def only_votes(self) -> bool:
         return self.classes > 0
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """scores [rows, k, classes], in order; a vote counts as score 1."""
+        """scores [rows, m, classes], in order; a vote counts as score 1."""
         for start in range(0, len(self._scores), ROWS):
             block = self._scores[start : start + ROWS]
             yield (block[:, :, None] == np.arange(self.classes)).astype(np.float32) if self.only_votes else block
@@ -47,8 +56,9 @@ class Foreign:
 def open_foreign(path: Path) -> Iterator[Foreign]:
     """Open an .h5, an .npz or a PyTorch tensor file.
 
-    .h5 and .npz: `scores` [n,k,classes] or `votes` [n,k], `labels` [n], and `subset_ids` [k] unless the columns are in
-    order. PyTorch files hold {labels, scores}, as the papers' own code writes them; only tensors are loaded from them.
+    .h5 and .npz: `scores` [n,m,classes] or `votes` [n,m], `labels` [n], `subset_ids` [m] unless the columns are in
+    order, and `shifts` [d] where subsets overlap (Finite Aggregation). PyTorch files hold {labels, scores}, as the
+    papers' own code writes them, and may hold the rest; only tensors are loaded from them.
     Raises InputError for a missing, damaged or incomplete file.
     """
     if not path.is_file():
@@ -60,10 +70,11 @@ def open_foreign(path: Path) -> Iterator[Foreign]:
     else:
         with open_hdf5(path) as file:
             given = {name: file[name] for name in NAMES if isinstance(file.get(name), h5py.Dataset)}
-            yield _checked({name: data if name == "scores" else data[()] for name, data in given.items()}, path)
+            arrays = {name: data if name == "scores" else data[()] for name, data in given.items()}
+            yield _checked(arrays, path, int(file.attrs.get("seeds", 1)))
 
 
-def _checked(arrays: dict[str, np.ndarray], path: Path) -> Foreign:
+def _checked(arrays: dict[str, np.ndarray], path: Path, seeds: int = 1) -> Foreign:
     if "labels" not in arrays or not arrays.keys() & {"scores", "votes"}:
         raise InputError(f"{path} holds {sorted(arrays) or 'nothing known'}: labels and scores (or votes) are needed.")
     only_votes = "scores" not in arrays
@@ -80,6 +91,14 @@ def _checked(arrays: dict[str, np.ndarray], path: Path) -> Foreign:
             raise InputError(f"{path}: {name} must be {k} whole numbers, one per classifier; or leave them out.")
     if "flags" in arrays and not np.isin(arrays["flags"], range(len(FLAGS))).all():
         raise InputError(f"{path}: flags must be 0 to {len(FLAGS) - 1}; or leave them out.")
+    shifts = None
+    if "shifts" in arrays:
+        try:
+            shifts = check_shifts(arrays["shifts"], k)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        if k % len(shifts):
+            raise InputError(f"{path}: {len(shifts)} shifts need as many classifiers times a whole number, not {k}.")
     classes = 0
     if only_votes:
         check_labels(labels, len(scores), MOST_CLASSES, start_index=0, where=str(path))
@@ -87,7 +106,7 @@ def _checked(arrays: dict[str, np.ndarray], path: Path) -> Foreign:
         if classes > MOST_CLASSES:
             raise InputError(f"{path}: a vote names class {classes - 1}: number classes from 0, without gaps.")
     ids = arrays.get("subset_ids", np.arange(k))
-    return Foreign(labels, ids, arrays.get("sizes"), arrays.get("flags"), classes, scores)
+    return Foreign(labels, ids, arrays.get("sizes"), arrays.get("flags"), shifts, seeds, classes, scores)
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,12 @@ from typing import Any
 
 import pandas as pd
 
-NAMES = {"dpa": "Deep Partition Aggregation", "runoff": "Run-off Election"}
+NAMES = {
+    "dpa": "Deep Partition Aggregation",
+    "runoff": "Run-off Election",
+    "finite": "Finite Aggregation",
+    "finite_runoff": "Finite Aggregation with Run-off Election",
+}
 
 
 def text(summary: pd.DataFrame) -> str:
@@ -15,7 +20,7 @@ def text(summary: pd.DataFrame) -> str:
 def _lines(row: dict[str, Any]) -> list[str]:
     interval = f"{_percent(row['clean_accuracy'])}  [{_percent(row['ci_low'])}, {_percent(row['ci_high'])}]"
     lines = [
-        f"{row['dataset']}, k = {row['k']}: {NAMES[str(row['method'])]}, {row['n_test']} test images",
+        f"{row['dataset']}, k = {row['k']}{_more(row)}: {NAMES[str(row['method'])]}, {row['n_test']} test images",
         _line("clean accuracy", interval, _percent(row["published_clean_accuracy"])),
         _line("base accuracy", _percent(row["base_accuracy"]), _percent(row["published_base_accuracy"])),
     ]
@@ -33,6 +38,11 @@ def _lines(row: dict[str, Any]) -> list[str]:
         flagged = f"{row['flagged_members']}, of which {row['empty_members']} for an empty partition"
         lines.append(_line("constant classifiers", flagged))
     return lines
+
+
+def _more(row: dict[str, Any]) -> str:
+    """What is said only where it is not 1: overlap and boosting."""
+    return "".join(f", {text} {row[key]}" for key, text in (("d", "d ="), ("seeds", "seeds")) if row.get(key, 1) != 1)
 
 
 def _line(name: str, ours: str, published: str = "") -> str:

@@ -84,5 +84,5 @@ def _shuffled(data: Path, subsets: Subsets, seed: int) -> tuple[Subsets, np.ndar
     )
     order = Stream("verify/order", seed).permutations(1, len(labels))[0]
     images, labels, sums = images[order], labels[order], None if sums is None else sums[order]
-    again = make_subsets(images, labels, subsets.k, scale=header.scale, sums=sums, hash=subsets.hash)  # type: ignore[arg-type]
+    again = make_subsets(images, labels, subsets.k, subsets.d, scale=header.scale, sums=sums, hash=subsets.hash)  # type: ignore[arg-type]
     return again, images, labels

@@ -11,6 +11,7 @@ import torch
 
 from mithridate import device
 from mithridate.artefacts import read_safetensors, write_hdf5, write_safetensors
+from mithridate.certify.collective import certify_collective
 from mithridate.certify.streaming import certify_blocks
 from mithridate.cli import main
 from mithridate.data import dataset
@@ -25,6 +26,7 @@ from mithridate.training.flags import EMPTY, FITTED
 from mithridate.training.inputs import open_inputs
 from mithridate.training.recipe import resolve
 from mithridate.training.slices import slice_members, write_slice
+from tests.unit.making import subsets
 
 N, K, CLASSES = 30, 5, 3
 LABELS = np.arange(N) % CLASSES
@@ -39,10 +41,11 @@ def workflow_file(path: Path) -> Path:
     slices = []
     for members in ([4, 0, 1], [2, 3]):
         flags = np.array([EMPTY if member == 1 else FITTED for member in members], np.uint8)
-        family = Family({}, np.array(members), flags, np.zeros(len(members)))
+        family = Family({}, np.array(members), flags, np.zeros(len(members)), np.zeros((len(members), 32), np.uint8))
         slices.append(path.with_name(f".{len(slices)}.part.h5"))
-        write_slice_scores(slices[-1], family, Scores(SCORES[:, members], 0, 0, 0, 0), ScoringOptions(), "a", {})
-    gather_slices(slices, LABELS, SIZES, path, {})
+        scores = {"clean": Scores(SCORES[:, members], 0, 0, 0, 0)}
+        write_slice_scores(slices[-1], family, scores, ScoringOptions(), "a", {})
+    gather_slices(slices, LABELS, subsets(SIZES), path, {})
     for part in slices:
         part.unlink()
     return path
@@ -138,6 +141,89 @@ def test_votes_alone_are_certified_by_dpa(tmp_path, capsys, make):
     for table in TABLES:
         (tmp_path / f"votes.{table}").unlink()
     refused(path, capsys, "votes only", "--methods", "runoff")
+
+
+SHIFTS = np.array([0, 2])  # of Finite Aggregation, k = 3
+FINITE = np.concatenate([SCORES, SCORES[:, :1]], axis=1)
+TURNED = np.array([5, 3, 0, 4, 2, 1])
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz", "pth"])
+def test_shifts_make_it_finite_aggregation_whatever_the_order_of_columns(tmp_path, capsys, suffix):
+    path = tmp_path / f"fa.{suffix}"
+    given = {"scores": FINITE[:, TURNED], "labels": LABELS, "subset_ids": TURNED, "shifts": SHIFTS}
+    if suffix == "pth":
+        torch.save({name: torch.from_numpy(array) for name, array in given.items()}, path)
+    else:
+        (plain_hdf5 if suffix == "h5" else npz)(path, **given)
+    assert certify(path) == 0
+    expected = certify_blocks([FINITE], LABELS, ["finite", "finite_runoff"], shifts=SHIFTS)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "fa.certificates.csv.gz"), expected.rows)
+    for table in TABLES[1:]:
+        written = pd.read_csv(tmp_path / f"fa.{table}")
+        assert written[["k", "d", "seeds"]].drop_duplicates().values.tolist() == [[3, 2, 1]]
+        assert written["method"].unique().tolist() == ["finite", "finite_runoff"]
+    assert "k = 3, d = 2: Finite Aggregation, 30 test images" in capsys.readouterr().out
+
+
+def test_certificates_of_disjoint_subsets_are_refused_where_subsets_overlap(tmp_path, capsys):
+    path = npz(tmp_path / "fa.npz", scores=FINITE, labels=LABELS, shifts=SHIFTS)
+    for method in ("dpa", "runoff"):
+        refused(path, capsys, "one sample touches several classifiers", "--methods", "finite", method)
+    refused(path, capsys, "one sample touches several classifiers", "--collective", "1")
+    refused(npz(tmp_path / "s.npz"), capsys, "s.npz comes without", "--methods", "finite")
+    turned = npz(tmp_path / "turned.npz", scores=FINITE, labels=LABELS, shifts=np.array([2]))
+    refused(turned, capsys, "(shifts [2])", "--methods", "dpa")
+    assert certify(turned, "--out", str(tmp_path / "out")) == 0
+
+
+def test_disjoint_subsets_may_be_certified_by_either_name(tmp_path):
+    path = npz(tmp_path / "s.npz", scores=FINITE, labels=LABELS, shifts=np.array([0]))
+    assert certify(path, "--methods", "dpa", "finite", "runoff", "finite_runoff") == 0
+    rows = pd.read_csv(tmp_path / "s.certificates.csv.gz")
+    parts = [part.drop(columns="method").reset_index(drop=True) for _, part in rows.groupby("method", sort=False)]
+    pd.testing.assert_frame_equal(parts[0], parts[1])
+    pd.testing.assert_frame_equal(parts[2], parts[3])
+
+
+def test_overlapping_votes_alone_are_certified_by_finite_aggregation(tmp_path, capsys):
+    path = npz(tmp_path / "votes.npz", votes=FINITE.argmax(2), labels=LABELS, shifts=SHIFTS)
+    assert certify(path, "--out", str(tmp_path / "out")) == 0
+    rows = pd.read_csv(tmp_path / "out" / "votes.certificates.csv.gz")
+    pd.testing.assert_frame_equal(rows, certify_blocks([FINITE], LABELS, ["finite"], shifts=SHIFTS).rows)
+    refused(path, capsys, "or --methods finite", "--methods", "finite_runoff")
+
+
+@pytest.mark.parametrize(
+    ("shifts", "message"),
+    [
+        ([0, 6], "not distinct numbers in 0..5"),
+        ([0, 0], "not distinct numbers in 0..5"),
+        ([0.0, 1.0], "a list of integers is needed"),
+        ([0, 1, 2, 3], "4 shifts need as many classifiers times a whole number, not 6"),
+    ],
+)
+def test_bad_shifts_are_named(tmp_path, capsys, shifts, message):
+    path = npz(tmp_path / "bad.npz", scores=FINITE, labels=LABELS, shifts=np.array(shifts))
+    refused(path, capsys, f"{path}: ")
+    refused(path, capsys, message)
+
+
+@pytest.mark.parametrize("votes", [True, False])
+def test_the_collective_certificate_is_added_to_the_curves(tmp_path, capsys, votes):
+    path = npz(tmp_path / "s.npz", **({"votes": SCORES.argmax(2)} if votes else {"scores": SCORES}), labels=LABELS)
+    assert certify(path, "--methods", "dpa", "--collective", "1", "2") == 0
+    cert = pd.read_csv(tmp_path / "s.cert.csv")
+    added = cert[cert["method"] == "collective"]
+    assert added[["radius", "certificate_kind", "n_test"]].values.tolist() == [[r, "collective", N] for r in (1, 2)]
+    assert added[["ci_low", "ci_high"]].isna().all(axis=None)
+    expected = [certify_collective(SCORES.argmax(2), LABELS, CLASSES, r) for r in (1, 2)]
+    assert added["certified_accuracy"].tolist() == expected
+    point_wise = cert[cert["method"] == "dpa"].set_index("radius")["certified_accuracy"]
+    assert (added["certified_accuracy"].to_numpy() >= point_wise.reindex([1, 2], fill_value=0)).all()
+    assert f"collectively certified against 2: {expected[1]:.2%}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        certify(path, "--collective", "0")
 
 
 def refused(path: Path, capsys, message: str, *options: str) -> None:

@@ -16,6 +16,8 @@ from mithridate.training.flags import FITTED
 from mithridate.training.recipe import resolve
 from mithridate.training.stack import Grouped, Single
 
+STACKABLE = [name for name in NAMES if name != "rab_resnet"]  # whose blocks are modules of their own: it runs as a loop
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _prepared():
@@ -47,7 +49,7 @@ def test_network_in_network_has_the_papers_layers():
     assert pools[1].count_include_pad
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 12, 20)])
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 16, 20)])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_architecture_takes_any_shape_and_is_drawn_from_its_stream(name, shape):
     nets = [initialise(builder(name), shape, 7, Stream("init", seed)).eval() for seed in (0, 0, 1)]
@@ -60,9 +62,9 @@ def test_every_architecture_takes_any_shape_and_is_drawn_from_its_stream(name, s
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STACKABLE)
 def test_members_side_by_side_compute_what_each_computes_alone(name, channels_last):
-    shape, width, batch = (2, 8, 8), 3, 5
+    shape, width, batch = (2, 16, 16), 3, 5
     members = [initialise(builder(name), shape, 4, Stream("init", slot)) for slot in range(width)]
     x = torch.from_numpy(Stream("x").uniform(width, batch, *shape).astype(np.float32))
     grouped = Grouped(members[0], width, channels_last).train()
@@ -84,9 +86,9 @@ def test_members_side_by_side_compute_what_each_computes_alone(name, channels_la
             torch.testing.assert_close(state[tensor_name], tensor, msg=f"{slot} {tensor_name}")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STACKABLE)
 def test_a_mask_of_all_images_is_no_mask(name):
-    shape, width, batch = (2, 8, 8), 2, 6
+    shape, width, batch = (2, 16, 16), 2, 6
     x = torch.from_numpy(Stream("x").uniform(width, batch, *shape).astype(np.float32))
     results = []
     for mask in (torch.ones(width, batch, dtype=torch.bool), None):

@@ -42,7 +42,7 @@ def test_every_overlay_is_valid(overlay):
         ({"dpa": {"k": 10**11}}, "less than or equal to 1000000"),
         ({"dpa": {"training": {"learning_rate": float("inf")}}}, "finite number"),
         ({"dpa": {"k": [5, 5]}}, "stands twice"),
-        ({"dpa": {"methods": ["dap"]}}, r"dpa\.methods\.0 is 'dap': input should be 'dpa' or 'runoff'"),
+        ({"dpa": {"methods": ["dap"]}}, r"dpa\.methods\.0 is 'dap': input should be 'dpa', 'runoff', 'finite'"),
         ({"dpa": 3}, "key dpa is 3"),
         ({"dpa": {"model": "rsnet"}}, r"key dpa\.model is 'rsnet'"),
         ({"dpa": {"training": {"epochs": 3}}}, "exactly one of epochs and steps"),

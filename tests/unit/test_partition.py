@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -9,17 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mithridate.data import partition
+from mithridate.data import order
 from mithridate.data.digits import digits
+from mithridate.data.order import STD_FLOOR, channel_statistics
 from mithridate.data.partition import (
-    STD_FLOOR,
     buckets,
-    channel_statistics,
+    draw_shifts,
     empty_share_warning,
     load_subsets,
     make_subsets,
     partition_indices,
     save_subsets,
+    touched_buckets,
+    touched_subsets,
 )
 from mithridate.errors import InputError
 
@@ -55,20 +58,60 @@ def samples(draw):
 def test_partitions_equal_the_published_code(data, k, given_sums, key_bytes):
     images, labels = data
     sums = np.arange(len(images)) * 3 if given_sums else None
-    before, partition.KEY_BYTES = partition.KEY_BYTES, key_bytes  # also where keys do not fit at once
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "KEY_BYTES", key_bytes)  # also where keys do not fit at once
         equal(partition_indices(images, labels, k, sums), published(images, labels, k, sums))
-    finally:
-        partition.KEY_BYTES = before
+
+
+def finite(images, labels, k, shifts, sums=None):
+    """Finite Aggregation by its definition: subset j holds every sample whose bucket h has h + s = j mod n for some s,
+    in the published code's order."""
+    n = k * len(shifts)
+    rows = np.concatenate([labels[:, None], images.reshape(len(images), -1)], axis=1)
+    order = np.lexsort(rows.T)
+    sums = images.reshape(len(images), -1).sum(axis=1, dtype=int) if sums is None else sums
+    return [np.array([i for i in order if (j - sums[i] % n) % n in shifts], np.int64) for j in range(n)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(samples(), st.integers(1, 6), st.integers(1, 5), st.booleans())
+def test_finite_aggregations_subsets_are_unions_of_buckets_in_content_order(data, k, d, given_sums):
+    images, labels = data
+    sums = np.arange(len(images)) * 7 if given_sums else None
+    made = make_subsets(images, labels, k, d, scale=1 / 255, sums=sums)
+    equal(made.indices, finite(images, labels, k, made.shifts.tolist(), sums))
+    np.testing.assert_array_equal(np.sort(np.concatenate(made.indices)), np.arange(len(images)).repeat(d))
+    for rows, mean, std in zip(made.indices, made.mean, made.std, strict=True):
+        np.testing.assert_array_equal((mean, std), channel_statistics(images, 1 / 255, rows=rows))
+    if d == 1:
+        equal(made.indices, partition_indices(images, labels, k, sums))
+
+
+def test_shifts_are_the_published_ones():
+    assert draw_shifts(50, 2).tolist() == [45, 11]
+    published = [363, 90, 492, 37, 157, 206, 304, 284, 280, 323, 331, 509, 536, 777, 102, 110]
+    assert draw_shifts(50, 16).tolist() == published
+    for k, d in ((50, 1), (1, 3), (1200, 16), (2, 5)):
+        shifts = draw_shifts(k, d)
+        assert shifts.dtype == np.int64
+        assert len(set(shifts.tolist())) == d
+        assert ((shifts >= 0) & (shifts < k * d)).all()
+    assert draw_shifts(50, 1).tolist() == [0]
+
+
+@pytest.mark.parametrize(("k", "d", "sentence"), [(0, 1, "dpa.k is 0"), (3, 0, "dpa.d is 0"), (3, -2, "dpa.d is -2")])
+def test_impossible_numbers_of_subsets_are_refused(k, d, sentence):
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        make_subsets(IMAGES, LABELS, k, d, scale=1 / 255)
 
 
 @settings(max_examples=50, deadline=None)
-@given(samples(), st.integers(1, 12), st.integers(0, 2**32))
-def test_the_order_of_the_files_changes_nothing(data, k, seed):
+@given(samples(), st.integers(1, 12), st.integers(1, 3), st.integers(0, 2**32))
+def test_the_order_of_the_files_changes_nothing(data, k, d, seed):
     images, labels = data
     shuffle = np.random.default_rng(seed).permutation(len(images))
-    one = make_subsets(images, labels, k, scale=1 / 255)
-    other = make_subsets(images[shuffle], labels[shuffle], k, scale=1 / 255)
+    one = make_subsets(images, labels, k, d, scale=1 / 255)
+    other = make_subsets(images[shuffle], labels[shuffle], k, d, scale=1 / 255)
     for rows, shuffled in zip(one.indices, other.indices, strict=True):
         np.testing.assert_array_equal(images[rows], images[shuffle][shuffled])
         np.testing.assert_array_equal(labels[rows], labels[shuffle][shuffled])
@@ -92,6 +135,47 @@ def test_one_changed_sample_changes_only_the_partitions_of_its_hashes():
     np.testing.assert_array_equal(buckets(images, 50), after.bucket)
     relabelled = partition_indices(images, flipped, 50)
     equal([np.sort(rows) for rows in relabelled], [np.sort(rows) for rows in after.indices])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    samples(), st.integers(1, 8), st.integers(1, 4), st.sampled_from(["pixel_sum", "content"]), st.integers(0, 2**32)
+)
+def test_subsets_without_a_touched_bucket_hold_the_same_samples_in_the_same_order(data, k, d, hash, seed):
+    images, labels = data
+    random = np.random.default_rng(seed)
+    changed = random.permutation(len(images))[: random.integers(0, len(images) + 1)]
+    poisoned, relabelled = images.copy(), labels.copy()
+    poisoned[changed, :, -1, -1] = random.integers(0, 256)
+    relabelled[changed] = 256
+    before, after = (
+        make_subsets(x, y, k, d, scale=1 / 255, hash=hash) for x, y in ((images, labels), (poisoned, relabelled))
+    )
+    buckets_touched, touched = touched_buckets(before, after, changed), touched_subsets(before, after, changed)
+    assert buckets_touched.shape == touched.shape == (k * d,)
+    assert set(np.flatnonzero(buckets_touched)) == {*before.bucket[changed], *after.bucket[changed]}
+    reached = {(h + s) % (k * d) for h in np.flatnonzero(buckets_touched) for s in before.shifts.tolist()}
+    assert set(np.flatnonzero(touched)) == reached
+    for j in np.flatnonzero(~touched):
+        np.testing.assert_array_equal(before.indices[j], after.indices[j])
+        np.testing.assert_array_equal(images[before.indices[j]], poisoned[after.indices[j]])
+        np.testing.assert_array_equal(labels[before.indices[j]], relabelled[after.indices[j]])
+        assert before.mean[j].tobytes() + before.std[j].tobytes() == after.mean[j].tobytes() + after.std[j].tobytes()
+
+
+def test_touched_subsets_need_the_same_setting_and_all_changed_samples():
+    made = digits()
+    images = made.x_train[:50].copy()
+    before = make_subsets(images, made.y_train[:50], 5, 2, scale=1 / 16)
+    images[[3, 8], 0, 0, 0] += 1
+    after = make_subsets(images, made.y_train[:50], 5, 2, scale=1 / 16)
+    assert touched_buckets(before, after, np.array([3, 8])).sum() >= 2
+    with pytest.raises(InputError, match="outside of poisoned_index"):
+        touched_buckets(before, after, np.array([3]))
+    for k, d, rows in ((5, 1, 50), (10, 1, 50), (5, 2, 49)):
+        other = make_subsets(images[:rows], made.y_train[:rows], k, d, scale=1 / 16)
+        with pytest.raises(InputError, match=r"differ in dpa\.k, dpa\.d"):
+            touched_subsets(before, other, np.array([3, 8]))
 
 
 def test_digits_fill_fifty_partitions():
@@ -120,6 +204,9 @@ def test_the_content_hash_fills_partitions_that_pixel_sums_leave_empty():
 
 def test_more_partitions_than_samples_leave_empty_ones():
     images, labels = digits().x_train[:10], digits().y_train[:10]
+    finite = make_subsets(images, labels, 100, 4, scale=1 / 16)
+    assert finite.empty >= 360
+    assert finite.sizes.sum() == 40
     made = make_subsets(images, labels, 400, scale=1 / 16)
     assert made.empty >= 390
     assert made.sizes.sum() == 10
@@ -165,9 +252,9 @@ def test_statistics_are_the_same_in_pieces_and_do_not_overflow(monkeypatch):
     images = np.full((70_000, 1, 8, 8), 255, np.uint8)  # the sum of squares exceeds 32 bits
     images[0] = 0
     whole = channel_statistics(images, 1.0)
-    monkeypatch.setattr(partition, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(order, "CHUNK_BYTES", 1000)
     np.testing.assert_array_equal(channel_statistics(images[:500], 1.0)[0], images[:500].mean())
-    monkeypatch.setattr(partition, "CHUNK_BYTES", 300_000)
+    monkeypatch.setattr(order, "CHUNK_BYTES", 300_000)
     np.testing.assert_array_equal(channel_statistics(images, 1.0), whole)
     np.testing.assert_allclose(whole[1], images.std(ddof=1, dtype=np.float64), rtol=1e-9)
 
@@ -194,6 +281,62 @@ def subsets():
     return make_subsets(made.x_train[:60], made.y_train[:60], 8, scale=1 / 16, hash="content", sha256="abc")
 
 
+@pytest.fixture
+def finite_subsets():
+    made = digits()
+    return make_subsets(made.x_train[:60], made.y_train[:60], 4, 3, scale=1 / 16, sha256="abc")
+
+
+def test_finite_aggregations_subsets_are_read_as_they_were_written(tmp_path, finite_subsets):
+    path = tmp_path / "subsets.h5"
+    save_subsets(path, finite_subsets, {})
+    loaded = load_subsets(path)
+    equal(loaded.indices, finite_subsets.indices)
+    np.testing.assert_array_equal(loaded.shifts, finite_subsets.shifts)
+    assert (loaded.k, loaded.d, len(loaded.indices)) == (4, 3, 12)
+
+
+def swap_lists(file):
+    """Two samples change places between two subsets: every sample still occurs d times."""
+    indices, first = file["indices"][()], file["offsets"][1]
+    other = next(i for i in range(first, len(indices)) if indices[i] not in indices[:first])
+    indices[[0, other]] = indices[[other, 0]]
+    file["indices"][...] = indices
+
+
+def alias(file):
+    """The first sample of subset 1 goes to the end of subset 0, as a number that is none of a sample."""
+    end = file["offsets"][1]
+    file["offsets"][1] = end + 1
+    file["indices"][end] += 60
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        swap_lists,
+        alias,
+        lambda file: file["shifts"].__setitem__(0, (file["shifts"][0] + 1) % 12),
+        lambda file: file["shifts"].__setitem__(0, file["shifts"][1]),
+        lambda file: file["shifts"].__setitem__(0, 12 + file["shifts"][0]),
+        lambda file: file["bucket"].__setitem__(0, (file["bucket"][0] + 1) % 12),
+        lambda file: file["bucket"].__setitem__(0, file["bucket"][0] + 12),
+        lambda file: file["indices"].__setitem__(0, file["indices"][0] + 60),
+        lambda file: file["indices"].__setitem__(0, -1),
+        lambda file: (file.__delitem__("shifts"), file.create_dataset("shifts", data=np.zeros(1, int))),
+        lambda file: (file.__delitem__("shifts"), file.create_dataset("shifts", data=0)),
+        lambda file: (file.attrs.__setitem__("k", 12), file.attrs.__setitem__("d", 1)),
+    ],
+)
+def test_subsets_that_contradict_their_shifts_are_named(tmp_path, finite_subsets, damage):
+    path = tmp_path / "subsets.h5"
+    save_subsets(path, finite_subsets, {})
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(InputError, match=r"subsets\.h5 contradicts itself"):
+        load_subsets(path)
+
+
 def test_subsets_are_read_as_they_were_written(tmp_path, subsets):
     path = tmp_path / "subsets.h5"
     save_subsets(path, subsets, {"commit": "x"})
@@ -212,6 +355,16 @@ def test_subsets_are_read_as_they_were_written(tmp_path, subsets):
     again = tmp_path / "again.h5"
     save_subsets(again, subsets, {"commit": "x"})
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_shift_must_not_occur_twice(tmp_path, finite_subsets):
+    """It would put samples twice into a subset, and the certificate would count that subset twice."""
+    made, shifts = digits(), np.array([1, 1, 5])
+    images, labels = made.x_train[:60], made.y_train[:60]
+    indices = order.content_order(images, labels, finite_subsets.bucket, 12, shifts)
+    save_subsets(tmp_path / "subsets.h5", replace(finite_subsets, shifts=shifts, indices=indices), {})
+    with pytest.raises(InputError, match="contradicts itself"):
+        load_subsets(tmp_path / "subsets.h5")
 
 
 @pytest.mark.parametrize(
@@ -239,4 +392,6 @@ def test_damaged_subsets_are_named(tmp_path, subsets, damage):
 
 def test_a_warning_says_that_many_partitions_are_empty():
     assert empty_share_warning([1, 1, 1, 1, 0]) is None
-    assert "2 of 5 partitions are empty (40%)" in empty_share_warning(np.array([3, 0, 1, 1, 0]))
+    sentence = empty_share_warning(np.array([3, 0, 1, 1, 0]))
+    assert "2 of 5 partitions are empty (40%)" in sentence
+    assert "lower dpa.k or dpa.d" in sentence

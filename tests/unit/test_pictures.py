@@ -12,7 +12,8 @@ from matplotlib import pyplot as plt
 from mithridate.certify.intervals import dkw_half_width
 from mithridate.certify.streaming import certify_blocks
 from mithridate.certify.tables import curve, summary
-from mithridate.pictures import base_accuracies, certified_accuracy, partition_sizes, save, vote_margins
+from mithridate.pictures.dpa import base_accuracies, certified_accuracy, partition_sizes, vote_margins
+from mithridate.pictures.style import save
 from mithridate.sortable import page
 from mithridate.streams import Stream
 from mithridate.summary import text
@@ -68,7 +69,7 @@ def test_the_curves_caption_carries_the_summarys_numbers():
     for (_, row), name in zip(SUMMARY.iterrows(), ("DPA", "Run-off Election"), strict=True):
         assert row["median_radius"] >= 1
         assert (
-            f"{name} with {K} partitions: clean accuracy {row['clean_accuracy']:.1%};"
+            f"{name}, k = {K}: clean accuracy {row['clean_accuracy']:.1%};"
             f" at least half of the test images certified against {row['median_radius']} poisoned samples." in caption
         )
     assert f"90% for each whole curve at once (Dvoretzky, Kiefer, Wolfowitz), from {N} test images." in caption

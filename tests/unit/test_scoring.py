@@ -19,6 +19,7 @@ from mithridate.scoring.scores import COMPARED, Scorer, Scores, write_slice_scor
 from mithridate.streams import Stream
 from mithridate.training.family import Family
 from mithridate.training.flags import DIVERGED, EMPTY, FITTED
+from tests.unit.making import subsets
 
 SHAPE, CLASSES, SCALE = (1, 8, 8), 4, 1 / 16
 IMAGES = (Stream("scoring").uniform(37, *SHAPE) * 17).astype(np.uint8)
@@ -47,13 +48,19 @@ def family(nets: list[nn.Module] = NETWORKS, flags: tuple[int, ...] | None = Non
     states = [net.state_dict() for net in nets]
     names = [name for name in states[0] if not name.endswith("num_batches_tracked")]
     tensors = {name: np.stack([state[name].numpy() for state in states]) for name in names}
-    return Family(tensors, np.arange(len(nets)), np.array(flags or [FITTED] * len(nets)), np.arange(len(nets)) / 2)
+    return Family(
+        tensors,
+        np.arange(len(nets)),
+        np.array(flags or [FITTED] * len(nets)),
+        np.arange(len(nets)) / 2,
+        np.zeros((len(nets), 32), np.uint8),
+    )
 
 
 def part(whole: Family, *members: int) -> Family:
     rows = list(members)
     tensors = {name: tensor[rows] for name, tensor in whole.tensors.items()}
-    return Family(tensors, whole.subset_ids[rows], whole.flags[rows], whole.losses[rows])
+    return Family(tensors, whole.subset_ids[rows], whole.flags[rows], whole.losses[rows], whole.keys[rows])
 
 
 def scorer(images: np.ndarray = IMAGES, model: str = "small_cnn", **options) -> Scorer:
@@ -106,7 +113,7 @@ def test_members_of_another_architecture_are_refused():
     given = family()
     given.tensors["extra"] = np.zeros((3, 1), np.float32)
     del given.tensors["9.bias"]
-    with pytest.raises(InputError, match=r"do not fit dpa.model \(9.bias, extra\)"):
+    with pytest.raises(InputError, match=r"do not fit the model \(9.bias, extra\)"):
         scorer().score(given, MEAN, STD)
 
 
@@ -167,13 +174,17 @@ def test_bf16_needs_a_dense_last_layer():
         scorer(model=own, precision="bf16")
 
 
-LABELS, SIZES = np.arange(37) % CLASSES, np.array([5, 0, 7])
+LABELS = np.arange(37) % CLASSES
+
+
+SUBSETS = subsets([5, 0, 7])
 
 
 def write(path, members: list[int], images: np.ndarray = IMAGES, sha256: str = "a", **options):
     own = part(replace(family(), flags=np.array([FITTED, EMPTY, FITTED])), *members)
     one = scorer(images, **options)
-    write_slice_scores(path, own, one.score(own, MEAN[members], STD[members]), one.options, sha256, {})
+    scores = {"clean": one.score(own, MEAN[members], STD[members])}
+    write_slice_scores(path, own, scores, one.options, sha256, {})
     return path
 
 
@@ -181,11 +192,11 @@ def test_slices_are_joined_by_subset_number_whatever_their_order(tmp_path, monke
     monkeypatch.setattr(files, "BLOCK_BYTES", 10 * 4 * 3 * CLASSES)  # blocks of 10 rows
     whole = write(tmp_path / "whole.h5", [0, 1, 2])
     a, b = write(tmp_path / "a.h5", [2, 0]), write(tmp_path / "b.h5", [1])
-    gather_slices([whole], LABELS, SIZES, tmp_path / "scores-1.h5", {"commit": "x"})
-    gather_slices([a, b], LABELS, SIZES, tmp_path / "scores-2.h5", {"commit": "y"})
-    gather_slices([b, a], LABELS, SIZES, tmp_path / "scores-3.h5", {"commit": "z"})
+    gather_slices([whole], LABELS, SUBSETS, tmp_path / "scores-1.h5", {"commit": "x"})
+    gather_slices([a, b], LABELS, SUBSETS, tmp_path / "scores-2.h5", {"commit": "y"})
+    gather_slices([b, a], LABELS, SUBSETS, tmp_path / "scores-3.h5", {"commit": "z"})
     with h5py.File(whole) as file:
-        expected = file["scores"][()]
+        expected = file["scores/clean"][()]
     tables = []
     for number in (1, 2, 3):
         with open_scores(tmp_path / f"scores-{number}.h5") as scores:
@@ -209,10 +220,10 @@ def test_counts_of_the_slices_are_added(tmp_path):
     paths = []
     for number, counts in enumerate([(1, 10, 3, 0), (2, 10, 4, 5)]):
         own = part(family(), number)
-        scores = Scores(np.ones((37, 1, CLASSES), np.float32), *counts)
+        scores = {"clean": Scores(np.ones((37, 1, CLASSES), np.float32), *counts)}
         paths.append(tmp_path / f"{number}.h5")
         write_slice_scores(paths[-1], own, scores, ScoringOptions(), "a", {})
-    joined = gather_slices(paths, LABELS, SIZES[:2], tmp_path / "scores.h5", {})
+    joined = gather_slices(paths, LABELS, subsets([5, 0]), tmp_path / "scores.h5", {})
     assert [joined[name] for name in files.COUNTS] == [3, 20, 7, 5]
     assert joined["precision"] == "fp32"
 
@@ -232,7 +243,7 @@ def test_slices_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, cas
     make, message = BAD[case]
     a = write(tmp_path / "a.h5", [0])
     with pytest.raises(InputError, match=message) as caught:
-        gather_slices([a, make(tmp_path)], LABELS, SIZES, tmp_path / "scores.h5", {})
+        gather_slices([a, make(tmp_path)], LABELS, SUBSETS, tmp_path / "scores.h5", {})
     assert str(a) in str(caught.value)
     assert not (tmp_path / "scores.h5").exists()
 
@@ -240,4 +251,4 @@ def test_slices_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, cas
 def test_a_file_that_is_no_slice_of_scores_is_named(tmp_path):
     write_hdf5(tmp_path / "c.h5", {"x": np.arange(3)}, {}, {})
     with pytest.raises(InputError, match=r"c\.h5 has no data set"):
-        gather_slices([tmp_path / "c.h5"], LABELS, SIZES, tmp_path / "scores.h5", {})
+        gather_slices([tmp_path / "c.h5"], LABELS, SUBSETS, tmp_path / "scores.h5", {})

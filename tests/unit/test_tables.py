@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mithridate.certify.aggregation import vote_counts
+from mithridate.certify.collective import collective
 from mithridate.certify.intervals import clopper_pearson
+from mithridate.certify.methods import METHODS
 from mithridate.certify.runoff import certify_runoff
 from mithridate.certify.streaming import certify_blocks
-from mithridate.certify.tables import METHODS, curve, example_rows, summary
+from mithridate.certify.tables import collective_curve, curve, example_rows, summary
 from mithridate.errors import InputError
 
 NAMES = {"dataset": "cifar10", "variant": "clean", "k": 50, "confidence": 0.95}
@@ -181,10 +183,40 @@ def test_published_numbers_stand_beside_their_own_setting_only(change, median):
 
 
 def test_a_family_of_another_size_and_empty_rows_are_refused():
-    with pytest.raises(InputError, match="2 rows instead of k=50"):
+    with pytest.raises(InputError, match="2 rows instead of k·d=50"):
         summary(rows_of([1], [True]), members_of([1, 1]), **NAMES)
     with pytest.raises(InputError, match="empty"):
         curve(rows_of([], []), **NAMES)
+
+
+def test_overlapping_subsets_have_k_times_d_members_and_no_published_numbers():
+    rows = rows_of([1, 0], [True, True])
+    row = summary(rows, members_of([2] * 100), **NAMES, d=2, recipe="nin-200").iloc[0]
+    assert (row["k"], row["d"], row["seeds"]) == (50, 2, 1)
+    assert pd.isna(row["published_median"])
+    boosted = summary(rows, members_of([2] * 50), **NAMES, seeds=3, recipe="nin-200").iloc[0]
+    assert (boosted["d"], boosted["seeds"]) == (1, 3)
+    assert pd.isna(boosted["published_median"])
+    assert summary(rows, members_of([2] * 50), **NAMES, recipe="nin-200")["published_median"].tolist() == [9]
+    with pytest.raises(InputError, match="50 rows instead of k·d=100"):
+        summary(rows, members_of([2] * 50), **NAMES, d=2)
+    assert set(curve(rows, **NAMES, d=4, seeds=2)["d"]) == {4}
+
+
+def test_the_collective_curve_has_the_columns_of_the_others_and_no_intervals():
+    scores, labels = ensemble()
+    found = collective(scores.argmax(2), labels, 4, [3, 1])
+    table = collective_curve(pd.DataFrame(found), dataset="cifar10", variant="clean", k=7)
+    other = curve(example_rows(scores, labels, "dpa"), **{**NAMES, "k": 7})
+    assert list(table) == list(other)
+    assert table[["method", "certificate_kind", "d", "n_test"]].drop_duplicates().values.tolist() == [
+        ["collective", "collective", 1, 60]
+    ]
+    assert table["radius"].tolist() == [3, 1]
+    assert table["certified_accuracy"].tolist() == [one.accuracy for one in found]
+    assert table[["ci_low", "ci_high"]].isna().all(axis=None)
+    both = pd.concat([other, table], ignore_index=True)
+    assert both["radius"].dtype.kind == "i"
 
 
 # ---- Block by block ----
@@ -194,11 +226,35 @@ def test_a_family_of_another_size_and_empty_rows_are_refused():
 @given(st.lists(st.integers(0, 60), max_size=6))
 def test_blocks_of_any_size_give_the_same_rows(cuts):
     scores, labels = ensemble()
-    whole = certify_blocks([scores], labels, list(METHODS))
-    parts = certify_blocks(iter(np.split(scores, sorted(cuts))), labels, list(METHODS))
-    pd.testing.assert_frame_equal(parts.rows, whole.rows)
-    assert parts.rows.to_csv(index=False) == whole.rows.to_csv(index=False)
-    assert np.array_equal(parts.base_accuracy, whole.base_accuracy)
+    for methods, shifts in ((["dpa", "runoff"], None), (["finite", "finite_runoff"], np.array([0, 3]))):
+        assert set(methods) <= set(METHODS)
+        whole = certify_blocks([scores], labels, methods, shifts=shifts)
+        parts = certify_blocks(iter(np.split(scores, sorted(cuts))), labels, methods, shifts=shifts)
+        pd.testing.assert_frame_equal(parts.rows, whole.rows)
+        assert parts.rows.to_csv(index=False) == whole.rows.to_csv(index=False)
+        assert np.array_equal(parts.base_accuracy, whole.base_accuracy)
+
+
+def test_columns_in_any_order_are_certified_by_their_subset_numbers():
+    scores, labels = ensemble()
+    order, shifts = np.random.default_rng(0).permutation(scores.shape[1]), np.array([0, 3])
+    whole = certify_blocks([scores], labels, ["finite", "finite_runoff"], shifts=shifts)
+    mixed = certify_blocks([scores[:, order]], labels, ["finite", "finite_runoff"], subset_ids=order, shifts=shifts)
+    pd.testing.assert_frame_equal(mixed.rows, whole.rows)
+    assert np.array_equal(mixed.base_accuracy, whole.base_accuracy)
+
+
+def test_certificates_of_disjoint_subsets_are_refused_for_overlapping_ones():
+    scores, labels = ensemble()
+    for method in ("dpa", "runoff"):
+        with pytest.raises(InputError, match="one sample touches"):
+            certify_blocks([scores], labels, [method], shifts=np.array([0, 3]))
+        with pytest.raises(InputError, match="one sample touches"):
+            example_rows(scores, labels, method, shifts=[3])
+        example_rows(scores, labels, method, shifts=[0])
+    for method in ("finite", "finite_runoff"):
+        with pytest.raises(InputError, match=r"scores\.h5 comes without"):
+            certify_blocks([scores], labels, ["dpa", method], where="scores.h5")
 
 
 def test_certify_blocks_joins_methods_and_counts_members():

@@ -9,7 +9,7 @@ from torch import nn
 
 from mithridate import device
 from mithridate.errors import InputError
-from mithridate.models.registry import builder, initialise
+from mithridate.models.registry import builder, class_logits, initialise
 from mithridate.options.training import AugmentationOptions, TrainingOptions
 from mithridate.streams import Stream
 from mithridate.training import plan
@@ -17,8 +17,9 @@ from mithridate.training.augment import augment
 from mithridate.training.family import Family, Subset, train_family, weight_hash
 from mithridate.training.flags import DIVERGED, EMPTY, FITTED, UNFITTABLE
 from mithridate.training.recipe import Recipe, most_slices, resolve
-from mithridate.training.slices import read_slice, slice_members, write_slice
+from mithridate.training.slices import read_known, read_slice, read_slices, slice_members, write_slice
 from mithridate.training.stack import MaskedNormalise
+from mithridate.training.subset import Rows
 
 SHAPE, CLASSES = (1, 8, 8), 4
 
@@ -53,6 +54,7 @@ STRATEGIES = [
     pytest.param({"strategy": "grouped", "width": 3}, id="grouped"),
     pytest.param({"strategy": "grouped", "width": 3, "epochs": 3}, id="grouped-epochs"),
     pytest.param({"strategy": "grouped", "width": 5, "channels_last": False}, id="grouped-nchw"),
+    pytest.param({"strategy": "grouped", "width": 3, "epochs": 3, "optimiser": "adam"}, id="grouped-adam"),
 ]
 
 
@@ -163,6 +165,68 @@ def test_the_loop_agrees_with_torch_optim_and_native_layers():
     for name, tensor in net.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             np.testing.assert_allclose(ours.tensors[name][0], tensor.numpy(), atol=1e-5, err_msg=name)
+
+
+def test_adam_agrees_with_torch_optim():
+    options = {"epochs": 3, "augmentation": AugmentationOptions(crop_padding=0, rotation=0, scaling=0)}
+    r = recipe(**options, optimiser="adam", learning_rate=0.01, warmup=0, decay="constant", weight_decay=1e-3)
+    ours = train_family([FAMILY[3]], r)
+    net = initialise(builder("small_cnn"), SHAPE, CLASSES, Stream("init", 3, 3, 0))
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01, weight_decay=1e-3)
+    loss_function = nn.CrossEntropyLoss(label_smoothing=0.1)
+    x = (torch.from_numpy(FAMILY[3].images).float() / 16 - 0.4) / 0.25
+    y = torch.from_numpy(FAMILY[3].labels)
+    for rows in plan.batches(13, r.options, Stream("batches", 3, 3, 0)):
+        rows = rows[rows >= 0]
+        optimiser.zero_grad()
+        loss_function(net(x[rows]), y[rows]).backward()
+        optimiser.step()
+    for name, tensor in net.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_allclose(ours.tensors[name][0], tensor.numpy(), atol=1e-4, err_msg=name)
+
+
+def test_one_logit_stands_for_two_classes():
+    """Cross-entropy of (0, z) is the binary cross-entropy of z."""
+    labels = torch.tensor([0, 1, 1])
+    z = torch.tensor([[-3.0], [0.2], [40.0]])
+    binary = nn.functional.binary_cross_entropy_with_logits(z[:, 0], labels.float(), reduction="none")
+    torch.testing.assert_close(nn.functional.cross_entropy(class_logits(z), labels, reduction="none"), binary)
+
+
+def test_unchanged_members_are_taken_over_and_would_have_trained_the_same(tmp_path, monkeypatch):
+    r = recipe(strategy="grouped", width=3)
+    write_slice(tmp_path / "1-of-1.safetensors", train_family(FAMILY, r), r, {})
+    known = read_known([tmp_path / "1-of-1.safetensors"])
+    poisoned = [POISONS["replaced"](s) if s.number in (3, 6) else s for s in FAMILY]
+    afresh = hashes(train_family(poisoned, r))
+    trained: list[int] = []
+    from mithridate.training.tile import TileTrainer
+
+    train = TileTrainer.train
+
+    def counted(self, slots, progress):
+        trained.extend(subset.number for subset in slots if subset is not None)
+        return train(self, slots, progress)
+
+    monkeypatch.setattr(TileTrainer, "train", counted)
+    monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
+    assert hashes(train_family(poisoned, r, known=known)) == afresh
+    assert trained == [3, 6]
+    trained.clear()
+    other = train_family(poisoned, replace(r, seed=9), known=known)  # another recipe: nothing is taken over
+    assert trained == list(range(len(FAMILY)))
+    assert not set(hashes(other)) & set(afresh)
+
+
+@pytest.mark.parametrize("options", STRATEGIES)
+def test_images_read_when_needed_train_the_same(options):
+    whole = np.concatenate([s.images for s in FAMILY])
+    ends = np.cumsum(SIZES)
+    lazy = [
+        replace(s, images=Rows(whole, np.arange(end - len(s.labels), end))) for s, end in zip(FAMILY, ends, strict=True)
+    ]
+    assert hashes(train_family(lazy, recipe(**options))) == hashes(train_family(FAMILY, recipe(**options)))
 
 
 def test_masked_batchnorm_has_the_gradient_of_batchnorm_on_the_kept_images():
@@ -331,11 +395,11 @@ def test_finished_members_are_not_trained_again(tmp_path, monkeypatch):
     train = TileTrainer.train
 
     def counted(self, slots, progress):
-        trained.extend(member.subset for member in slots if member is not None)
+        trained.extend(subset.number for subset in slots if subset is not None)
         return train(self, slots, progress)
 
     monkeypatch.setattr(TileTrainer, "train", counted)
-    monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build: None)
+    monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
     assert hashes(train_family(FAMILY, r, checkpoints=tmp_path)) == whole
     assert trained == [5, 6, 7]
 
@@ -397,6 +461,19 @@ def test_slice_file_round_trip(tmp_path):
     assert hashes(again) == hashes(family)
     assert read["strategy"] == "loop"
     assert read["options"] == recipe().options.model_dump(mode="json")
+
+
+def test_a_whole_family_is_read_from_its_slices_in_order_of_numbers(tmp_path):
+    r = recipe()
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for path, members in zip(paths, (FAMILY[4:6], FAMILY[:4], FAMILY[6:]), strict=True):
+        write_slice(path, train_family(members, r), r, {})
+    family, read = read_slices(paths)
+    assert family.subset_ids.tolist() == list(range(len(FAMILY)))
+    assert hashes(family) == hashes(train_family(FAMILY, r))
+    assert read["strategy"] == "loop"
+    with pytest.raises(InputError, match="not one whole family"):
+        read_slices(paths[1:])
 
 
 def test_initialisation_leaves_the_global_generator_alone():

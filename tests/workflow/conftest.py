@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TINY = "{k: [4], training: {steps: 4, batch_size: 8, strategy: loop}}"
+TINY = "{k: [4], d: [1], methods: [dpa, runoff], training: {steps: 4, batch_size: 8, strategy: loop}}"
+SMALL = {  # what a test does not ask for is left out or made small
+    "attacks": "[]",
+    "greedy": "{points: 0}",
+    "single": "{training: {steps: 4}}",
+    "rab": "{models: 4, training: {epochs: 1}, attacks: []}",
+}
+ATTACKED = {
+    "dpa": "{k: [7], d: [1, 2], training: {steps: 20, batch_size: 8, strategy: loop}}",
+    "attacks": "[{poisoned: [0, 1, 3], seeds: 2, d: [1, 2]}]",
+    "greedy": "{k: 3, points: 2}",
+    "single": "{training: {steps: 20}}",
+    "rab": "{models: 6, training: {epochs: 2}}",
+}
 
 
 @dataclass
@@ -26,7 +39,9 @@ class Project:
         return {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": path, "COLUMNS": "200"}
 
     def command(self, *arguments: str, dpa: str | None = TINY, config: tuple[str, ...] = ()) -> list[str]:
-        settings = [*config, *([] if dpa is None else [f"dpa={dpa}"])]
+        given = {setting.split("=")[0] for setting in config}
+        small = {} if dpa is None else {**SMALL, "dpa": dpa}
+        settings = [*config, *(f"{key}={value}" for key, value in small.items() if key not in given)]
         return [sys.executable, "-m", "snakemake", *arguments, *(["--config", *settings] if settings else [])]
 
     def run(
@@ -75,6 +90,20 @@ def finished(tmp_path_factory) -> Project:
     done = made.run("--cores", "2")
     assert done.returncode == 0, done.stdout
     return made
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory) -> Project:
+    """A finished small run with backdoors, Finite Aggregation, boosting, real attacks and RAB; not to be changed."""
+    made = checkout(tmp_path_factory.mktemp("attacked") / "project")
+    done = made.run("--cores", "2", config=settings(ATTACKED))
+    assert done.returncode == 0, done.stdout
+    return made
+
+
+def settings(options: dict[str, str]) -> tuple[str, ...]:
+    """Options as `--config` takes them."""
+    return tuple(f"{key}={value}" for key, value in options.items())
 
 
 @pytest.fixture

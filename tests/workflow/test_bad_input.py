@@ -20,7 +20,7 @@ MINE = ("dataset=mine", "data={source: npz, path: mine.npz}")
         ((), "{k: 0}", "configuration key dpa.k.0 is"),
         (
             (),
-            "{k: [2], training: {epoch: 3}}",
+            "{k: [2], d: [1], training: {epoch: 3}}",
             "configuration key dpa.training.epoch is unknown; did you mean dpa.training.epochs?",
         ),
         (("dataset=imagenet",), None, "imagenet"),
@@ -69,8 +69,8 @@ def test_a_truncated_npz_is_named(project, own_data):
 @pytest.mark.parametrize(
     ("artefact", "target"),
     [
-        ("models/1-of-4.safetensors", "scores.h5"),
-        ("subsets.h5", "models/1-of-4.safetensors"),
+        ("models/1-of-2.safetensors", "scores.h5"),
+        ("subsets.h5", "models/1-of-2.safetensors"),
         ("scores.h5", "certificates.csv.gz"),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_nothing_half_written(project):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(project):
-    dpa = "{k: [4], training: {steps: 3000, strategy: loop}}"
+    dpa = "{k: [4], d: [1], training: {steps: 3000, strategy: loop}}"
     first = subprocess.Popen(
         project.command("--cores", "1", "results/dpa_cert.csv", dpa=dpa), cwd=project.folder, env=project.environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,

@@ -15,7 +15,7 @@ from mithridate.training.slices import read_slice
 
 pytestmark = pytest.mark.workflow
 FAMILY = "digits/dpa/clean/k4d1"
-SLOW = "{k: [6], training: {steps: 400, batch_size: 16, strategy: loop}}"
+SLOW = "{k: [6], d: [1], training: {steps: 400, batch_size: 16, strategy: loop}}"
 
 
 def arrays(path) -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ def test_everything_is_made_and_a_second_call_runs_nothing(finished):
 
 
 def test_slices_and_cores_change_nothing(finished, project):
-    done = project.run("--cores", "1", "--set-scatter", "slices=2")
+    done = project.run("--cores", "1", "--set-scatter", "slices=4")
     assert done.returncode == 0, done.stdout
     assert member_hashes(project) == member_hashes(finished)
     for name in (f"{FAMILY}/subsets.h5", f"{FAMILY}/scores.h5", "digits/data/clean.h5"):
@@ -121,7 +121,7 @@ def test_killed_in_mid_training_it_goes_on_with_identical_weights(project, tmp_p
         ("training/tile.py", {"train_slice", "score_slice", "gather_scores"}, {"make_data", "partition_data"}),
         ("models/small_cnn.py", {"train_slice"}, {"make_data", "partition_data"}),
         ("data/digits.py", {"make_data", "partition_data", "train_slice"}, set()),
-        ("pictures.py", {"plot_family", "plot_certified_accuracy"}, {"train_slice", "certify_examples", "tabulate_certificates"}),
+        ("pictures/dpa.py", {"plot_family", "plot_certified_accuracy"}, {"train_slice", "certify_examples", "tabulate_certificates"}),
         ("options/data.py", {"make_data"}, set()),
         ("cli.py", set(), {"make_data", "train_slice", "certify_examples", "plot_family"}),
     ],
@@ -144,7 +144,7 @@ def test_a_changed_option_reruns_only_what_depends_on_it(copy):
 
 
 def test_one_partition_is_the_single_classifier_with_radius_zero(project):
-    dpa = "{k: [1], training: {steps: 20, strategy: loop}}"
+    dpa = "{k: [1], d: [1], training: {steps: 20, strategy: loop}}"
     done = project.run("--cores", "1", "results/dpa_cert.csv", dpa=dpa)
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(project.path("dpa_cert.csv"))
@@ -156,7 +156,7 @@ def test_one_partition_is_the_single_classifier_with_radius_zero(project):
 def test_more_partitions_than_samples_is_sound_and_says_so(project, own_data):
     np.savez(project.folder / "mine.npz", **own_data)
     settings = ("dataset=mine", "data={source: npz, path: mine.npz}")
-    dpa = "{k: [90], training: {steps: 2, strategy: loop}}"
+    dpa = "{k: [90], d: [1], training: {steps: 2, strategy: loop}}"
     done = project.run("--cores", "2", "results/dpa_cert.csv", config=settings, dpa=dpa)
     assert done.returncode == 0, done.stdout
     assert "partitions are empty" in done.stdout
@@ -167,7 +167,7 @@ def test_more_partitions_than_samples_is_sound_and_says_so(project, own_data):
         assert not file["scores"][:, empty.to_numpy()].any()  # constant: votes class 0
 
 
-@pytest.mark.parametrize("overlay", ["mnist", "cifar10", "mnist_reduced"])
+@pytest.mark.parametrize("overlay", ["mnist", "cifar10", "mnist_reduced", "finite"])
 def test_paper_configurations_can_be_planned(project, overlay):
     planned = project.run("-n", "results/dpa_cert.csv", "--configfile", f"config/{overlay}.yaml", dpa=None)
     assert planned.returncode == 0, planned.stdout

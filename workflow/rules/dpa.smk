@@ -1,15 +1,17 @@
 # Partition aggregation: subsets, base classifiers, score matrix, certificates, tables.
+# {d} is the number of subsets a bucket goes into (1: partitions; more: Finite Aggregation), {boost} a further base
+# classifier of the same subset, {seeds} how many of them are added up, {inputs} the folder of triggered test images.
 
 
 rule partition_data:
     input:
         data="results/{dataset}/data/{variant}.h5",
     output:
-        "results/{dataset}/dpa/{variant}/k{k}d1/subsets.h5",
+        "results/{dataset}/dpa/{variant}/k{k}d{d}/subsets.h5",
     log:
-        "results/logs/{dataset}/dpa/{variant}/k{k}d1/partition_data.log",
+        "results/logs/{dataset}/dpa/{variant}/k{k}d{d}/partition_data.log",
     benchmark:
-        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d1/partition_data.tsv"
+        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d{d}/partition_data.tsv"
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -23,14 +25,14 @@ rule partition_data:
 # had finished are taken from results/checkpoints.
 rule train_slice:
     input:
-        data="results/{dataset}/data/{variant}.h5",
-        subsets="results/{dataset}/dpa/{variant}/k{k}d1/subsets.h5",
+        data="results/{dataset}/data/clean.h5",
+        subsets="results/{dataset}/dpa/clean/k{k}d{d}/subsets.h5",
     output:
-        "results/{dataset}/dpa/{variant}/k{k}d1/models/{slice}.safetensors",
+        "results/{dataset}/dpa/clean/k{k}d{d}/models/{slice}{boost}.safetensors",
     log:
-        "results/logs/{dataset}/dpa/{variant}/k{k}d1/train_slice/{slice}.log",
+        "results/logs/{dataset}/dpa/clean/k{k}d{d}/train_slice/{slice}{boost}.log",
     benchmark:
-        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d1/train_slice/{slice}.tsv"
+        "results/benchmarks/{dataset}/dpa/clean/k{k}d{d}/train_slice/{slice}{boost}.tsv"
     retries: 1
     conda:
         "../../envs/mithridate.yaml"
@@ -47,17 +49,32 @@ rule train_slice:
         "../scripts/train_slice.py"
 
 
+# Of a poisoned variant only the base classifiers whose subset changed are trained; the others are the clean variant's.
+use rule train_slice as train_poisoned_slice with:
+    input:
+        data="results/{dataset}/data/{poisoned}.h5",
+        subsets="results/{dataset}/dpa/{poisoned}/k{k}d{d}/subsets.h5",
+        known=dpa_slices("results/{dataset}/dpa/{variant}/k{k}d{d}/models/{slice}{{boost}}.safetensors", "clean"),
+    output:
+        "results/{dataset}/dpa/{poisoned}/k{k}d{d}/models/{slice}{boost}.safetensors",
+    log:
+        "results/logs/{dataset}/dpa/{poisoned}/k{k}d{d}/train_slice/{slice}{boost}.log",
+    benchmark:
+        "results/benchmarks/{dataset}/dpa/{poisoned}/k{k}d{d}/train_slice/{slice}{boost}.tsv"
+
+
 rule score_slice:
     input:
         data="results/{dataset}/data/{variant}.h5",
-        subsets="results/{dataset}/dpa/{variant}/k{k}d1/subsets.h5",
-        models="results/{dataset}/dpa/{variant}/k{k}d1/models/{slice}.safetensors",
+        triggered=triggered_images,
+        subsets="results/{dataset}/dpa/{variant}/k{k}d{d}/subsets.h5",
+        models="results/{dataset}/dpa/{variant}/k{k}d{d}/models/{slice}{boost}.safetensors",
     output:
-        temp("results/{dataset}/dpa/{variant}/k{k}d1/scores/{slice}.h5"),
+        temp("results/{dataset}/dpa/{variant}/k{k}d{d}/scores/{slice}{boost}.h5"),
     log:
-        "results/logs/{dataset}/dpa/{variant}/k{k}d1/score_slice/{slice}.log",
+        "results/logs/{dataset}/dpa/{variant}/k{k}d{d}/score_slice/{slice}{boost}.log",
     benchmark:
-        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d1/score_slice/{slice}.tsv"
+        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d{d}/score_slice/{slice}{boost}.tsv"
     retries: 1
     conda:
         "../../envs/mithridate.yaml"
@@ -74,15 +91,15 @@ rule score_slice:
 
 rule gather_scores:
     input:
-        data="results/{dataset}/data/{variant}.h5",
-        subsets="results/{dataset}/dpa/{variant}/k{k}d1/subsets.h5",
-        scores=slices("results/{dataset}/dpa/{variant}/k{k}d1/scores/{slice}.h5"),
+        data="results/{dataset}/data/clean.h5",
+        subsets="results/{dataset}/dpa/{variant}/k{k}d{d}/subsets.h5",
+        scores=dpa_slices("results/{dataset}/dpa/{variant}/k{k}d{d}/scores/{slice}{boost}.h5"),
     output:
-        "results/{dataset}/dpa/{variant}/k{k}d1/scores.h5",
+        "results/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}scores.h5",
     log:
-        "results/logs/{dataset}/dpa/{variant}/k{k}d1/gather_scores.log",
+        "results/logs/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}gather_scores.log",
     benchmark:
-        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d1/gather_scores.tsv"
+        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}gather_scores.tsv"
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -93,35 +110,59 @@ rule gather_scores:
 
 rule certify_examples:
     input:
-        scores="results/{dataset}/dpa/{variant}/k{k}d1/scores.h5",
+        scores="results/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}scores.h5",
     output:
-        certificates="results/{dataset}/dpa/{variant}/k{k}d1/certificates.csv.gz",
-        members="results/{dataset}/dpa/{variant}/k{k}d1/members.csv",
+        certificates="results/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}certificates.csv.gz",
+        members="results/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}members.csv",
     log:
-        "results/logs/{dataset}/dpa/{variant}/k{k}d1/certify_examples.log",
+        "results/logs/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}certify_examples.log",
     benchmark:
-        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d1/certify_examples.tsv"
+        "results/benchmarks/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}certify_examples.tsv"
     conda:
         "../../envs/mithridate.yaml"
     params:
         code=code("certify_examples.py"),
-        methods=lookup(dpath="dpa/methods", within=config),
+        methods=methods_of,
     script:
         "../scripts/certify_examples.py"
+
+
+rule certify_collective:
+    input:
+        scores="results/{dataset}/dpa/clean/k{k}d1{seeds}/scores.h5",
+    output:
+        "results/{dataset}/dpa/clean/k{k}d1{seeds}/collective.csv",
+    log:
+        "results/logs/{dataset}/dpa/clean/k{k}d1{seeds}/certify_collective.log",
+    benchmark:
+        "results/benchmarks/{dataset}/dpa/clean/k{k}d1{seeds}/certify_collective.tsv"
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("certify_collective.py"),
+        options=lookup(dpath="dpa/collective", within=config),
+    script:
+        "../scripts/certify_collective.py"
 
 
 rule tabulate_certificates:
     input:
         certificates=expand(
-            "results/{dataset}/dpa/clean/k{k}d1/certificates.csv.gz",
+            "results/{dataset}/dpa/{run}certificates.csv.gz",
             dataset=OPTIONS.dataset,
-            k=OPTIONS.dpa.k,
+            run=run_folders(RUNS.all()),
         ),
         members=expand(
-            "results/{dataset}/dpa/clean/k{k}d1/members.csv",
+            "results/{dataset}/dpa/{run}members.csv",
             dataset=OPTIONS.dataset,
-            k=OPTIONS.dpa.k,
+            run=run_folders(RUNS.all()),
         ),
+        collective=expand(
+            "results/{dataset}/dpa/clean/{ensemble}/collective.csv",
+            dataset=OPTIONS.dataset,
+            ensemble=[e.name for e in RUNS.collective()],
+        ),
+        checks=attack_checks(),
     output:
         cert="results/dpa_cert.csv",
         summary="results/dpa_summary.csv",
@@ -134,7 +175,8 @@ rule tabulate_certificates:
     params:
         code=code("tabulate_certificates.py"),
         dataset=OPTIONS.dataset,
-        k=OPTIONS.dpa.k,
+        runs=[run.row() for run in RUNS.all()],
+        collective=[e.row() for e in RUNS.collective()],
         confidence=lookup(dpath="confidence", within=config),
         model=lookup(dpath="dpa/model", within=config),
         hash=lookup(dpath="dpa/hash", within=config),

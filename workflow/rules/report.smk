@@ -27,35 +27,35 @@ rule plot_certified_accuracy:
 
 rule plot_family:
     input:
-        certificates="results/{dataset}/dpa/{variant}/k{k}d1/certificates.csv.gz",
-        members="results/{dataset}/dpa/{variant}/k{k}d1/members.csv",
+        certificates="results/{dataset}/dpa/clean/k{k}d{d}{seeds}/certificates.csv.gz",
+        members="results/{dataset}/dpa/clean/k{k}d{d}{seeds}/members.csv",
     output:
         vote_margins=report(
-            "results/{dataset}/dpa/{variant}/k{k}d1/pictures/vote_margins.svg",
+            "results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/vote_margins.svg",
             caption="../report/vote_margins.rst",
             category="Partition aggregation",
-            subcategory="k = {k}",
+            subcategory="k = {k}, d = {d}",
             labels={"result": "vote margins"},
         ),
-        vote_margins_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/vote_margins.rst",
+        vote_margins_caption="results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/vote_margins.rst",
         partition_sizes=report(
-            "results/{dataset}/dpa/{variant}/k{k}d1/pictures/partition_sizes.svg",
+            "results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/partition_sizes.svg",
             caption="../report/partition_sizes.rst",
             category="Partition aggregation",
-            subcategory="k = {k}",
+            subcategory="k = {k}, d = {d}",
             labels={"result": "partition sizes"},
         ),
-        partition_sizes_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/partition_sizes.rst",
+        partition_sizes_caption="results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/partition_sizes.rst",
         base_accuracies=report(
-            "results/{dataset}/dpa/{variant}/k{k}d1/pictures/base_accuracies.svg",
+            "results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/base_accuracies.svg",
             caption="../report/base_accuracies.rst",
             category="Partition aggregation",
-            subcategory="k = {k}",
+            subcategory="k = {k}, d = {d}",
             labels={"result": "base accuracies"},
         ),
-        base_accuracies_caption="results/{dataset}/dpa/{variant}/k{k}d1/pictures/base_accuracies.rst",
+        base_accuracies_caption="results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/base_accuracies.rst",
     log:
-        "results/logs/{dataset}/dpa/{variant}/k{k}d1/plot_family.log",
+        "results/logs/{dataset}/dpa/clean/k{k}d{d}{seeds}/plot_family.log",
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -64,12 +64,156 @@ rule plot_family:
         "../scripts/plot_family.py"
 
 
+rule plot_trigger:
+    input:
+        data="results/{dataset}/data/clean.h5",
+        triggered="results/{dataset}/data/triggered/{trigger}.h5",
+    output:
+        picture=report(
+            "results/{dataset}/data/triggered/{trigger}.svg",
+            caption="../report/picture.rst",
+            category="Backdoors",
+            subcategory="Triggers",
+            labels={"result": "{trigger}"},
+        ),
+        caption="results/{dataset}/data/triggered/{trigger}.rst",
+    log:
+        "results/logs/{dataset}/plot_trigger/{trigger}.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_trigger.py"),
+    script:
+        "../scripts/plot_trigger.py"
+
+
+# All pictures of one attack. The report has a toggle for what was trained on, and can have no second one.
+rule plot_backdoor:
+    input:
+        matrix="results/backdoor_matrix.csv",
+        cert="results/dpa_cert.csv",
+    output:
+        success_rate=report(
+            "results/pictures/backdoor/{attack}/success_rate.svg",
+            caption="../report/success_rate.rst",
+            category="Backdoors",
+            subcategory="{attack}",
+            labels={"result": "attack success rate"},
+        ),
+        success_rate_caption="results/pictures/backdoor/{attack}/success_rate.rst",
+        certified_and_empirical=report(
+            "results/pictures/backdoor/{attack}/certified_and_empirical.svg",
+            caption="../report/certified_and_empirical.rst",
+            category="Backdoors",
+            subcategory="{attack}",
+            labels={"result": "certified and empirical"},
+        ),
+        certified_and_empirical_caption="results/pictures/backdoor/{attack}/certified_and_empirical.rst",
+        certified_clean_clean=report(
+            "results/pictures/backdoor/{attack}/certified_clean_clean.svg",
+            caption="../report/certified_clean_clean.rst",
+            category="Backdoors",
+            subcategory="{attack}: certified, clean test images",
+            labels={"result": "certified accuracy", "trained on": "clean"},
+        ),
+        certified_clean_clean_caption="results/pictures/backdoor/{attack}/certified_clean_clean.rst",
+        certified_clean_triggered=report(
+            "results/pictures/backdoor/{attack}/certified_clean_triggered.svg",
+            caption="../report/certified_clean_triggered.rst",
+            category="Backdoors",
+            subcategory="{attack}: certified, triggered test images",
+            labels={"result": "certified accuracy", "trained on": "clean"},
+        ),
+        certified_clean_triggered_caption="results/pictures/backdoor/{attack}/certified_clean_triggered.rst",
+        certified_poisoned_clean=report(
+            "results/pictures/backdoor/{attack}/certified_poisoned_clean.svg",
+            caption="../report/certified_poisoned_clean.rst",
+            category="Backdoors",
+            subcategory="{attack}: certified, clean test images",
+            labels={"result": "certified accuracy", "trained on": "poisoned"},
+        ),
+        certified_poisoned_clean_caption="results/pictures/backdoor/{attack}/certified_poisoned_clean.rst",
+        certified_poisoned_triggered=report(
+            "results/pictures/backdoor/{attack}/certified_poisoned_triggered.svg",
+            caption="../report/certified_poisoned_triggered.rst",
+            category="Backdoors",
+            subcategory="{attack}: certified, triggered test images",
+            labels={"result": "certified accuracy", "trained on": "poisoned"},
+        ),
+        certified_poisoned_triggered_caption="results/pictures/backdoor/{attack}/certified_poisoned_triggered.rst",
+    log:
+        "results/logs/plot_backdoor/{attack}.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_backdoor.py"),
+        variants=lambda wildcards: variants_of(wildcards.attack),
+        trigger=lambda wildcards: ATTACKS[wildcards.attack].trigger_name,
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_backdoor.py"
+
+
+rule plot_greedy:
+    input:
+        attacks="results/{dataset}/dpa/clean/k{k}d1/greedy.csv",
+    output:
+        picture=report(
+            "results/{dataset}/dpa/clean/k{k}d1/pictures/greedy.svg",
+            caption="../report/picture.rst",
+            category="Backdoors",
+            subcategory="Attacks on votes",
+            labels={"result": "certificate and real attack, k = {k}"},
+        ),
+        caption="results/{dataset}/dpa/clean/k{k}d1/pictures/greedy.rst",
+    log:
+        "results/logs/{dataset}/dpa/clean/k{k}d1/plot_greedy.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_greedy.py"),
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_greedy.py"
+
+
+rule plot_noised:
+    input:
+        cert="results/rab_cert.csv",
+    output:
+        clean=report(
+            "results/pictures/rab/{rab_variant}/clean.svg",
+            caption="../report/noised_clean.rst",
+            category="RAB",
+            subcategory="Trained on {rab_variant}",
+            labels={"test images": "clean"},
+        ),
+        clean_caption="results/pictures/rab/{rab_variant}/clean.rst",
+        triggered=report(
+            "results/pictures/rab/{rab_variant}/triggered.svg",
+            caption="../report/noised_triggered.rst",
+            category="RAB",
+            subcategory="Trained on {rab_variant}",
+            labels={"test images": "triggered"},
+        ),
+        triggered_caption="results/pictures/rab/{rab_variant}/triggered.rst",
+    log:
+        "results/logs/plot_noised/{rab_variant}.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_noised.py"),
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_noised.py"
+
+
 rule describe_run:
     input:
         expand(
-            "results/{dataset}/dpa/clean/k{k}d1/scores.h5",
+            "results/{dataset}/dpa/clean/{ensemble}/scores.h5",
             dataset=OPTIONS.dataset,
-            k=OPTIONS.dpa.k[0],
+            ensemble=RUNS.ensembles[0].name,
         ),
     output:
         "results/pictures/run.rst",
@@ -85,19 +229,19 @@ rule describe_run:
 
 rule show_table:
     input:
-        table="results/dpa_{table}.csv",
+        table="results/{table}.csv",
     output:
         report(
-            "results/pictures/dpa_{table}.html",
+            "results/pictures/{table}.html",
             caption="../report/table.rst",
-            category="Partition aggregation",
-            subcategory="Overview",
-            labels={"result": "table dpa_{table}.csv"},
+            category=lambda wildcards: TABLES[wildcards.table],
+            subcategory="Tables",
+            labels={"result": "table {table}.csv"},
         ),
     log:
         "results/logs/show_table_{table}.log",
     wildcard_constraints:
-        table="cert|summary",
+        table=any_of(TABLES),
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -110,10 +254,14 @@ rule all_pictures:
     input:
         "results/pictures/certified_accuracy.svg",
         "results/pictures/run.rst",
-        expand("results/pictures/dpa_{table}.html", table=["cert", "summary"]),
+        expand("results/pictures/{table}.html", table=shown_tables()),
         expand(
-            "results/{dataset}/dpa/clean/k{k}d1/pictures/{picture}.svg",
+            "results/{dataset}/dpa/clean/{ensemble}/pictures/{picture}.svg",
             dataset=OPTIONS.dataset,
-            k=OPTIONS.dpa.k,
+            ensemble=[ensemble.name for ensemble in RUNS.ensembles],
             picture=["vote_margins", "partition_sizes", "base_accuracies"],
         ),
+        expand("results/{dataset}/data/triggered/{trigger}.svg", dataset=OPTIONS.dataset, trigger=RUNS.triggers),
+        expand("results/pictures/backdoor/{attack}/success_rate.svg", attack=ATTACKS),
+        greedy_picture(),
+        expand("results/pictures/rab/{variant}/clean.svg", variant=["clean", *RAB_VARIANTS]),

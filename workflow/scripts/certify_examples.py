@@ -11,6 +11,7 @@ with logged(snakemake.log[0]), open_scores(snakemake.input.scores) as scores:
         scores.labels,
         snakemake.params.methods,
         subset_ids=scores.subset_ids,
+        shifts=scores.shifts,
         where=snakemake.input.scores,
     )
     write_csv(snakemake.output.certificates, certified.rows)

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from mithridate.job import logged
-from mithridate.pictures import certified_accuracy, save
+from mithridate.pictures.dpa import certified_accuracy
+from mithridate.pictures.style import save
 
 with logged(snakemake.log[0]):
     curve = pd.read_csv(snakemake.input.cert)

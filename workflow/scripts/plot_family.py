@@ -3,7 +3,8 @@
 import pandas as pd
 
 from mithridate.job import logged
-from mithridate.pictures import base_accuracies, partition_sizes, save, vote_margins
+from mithridate.pictures.dpa import base_accuracies, partition_sizes, vote_margins
+from mithridate.pictures.style import save
 
 with logged(snakemake.log[0]):
     out, k = snakemake.output, int(snakemake.wildcards.k)

@@ -1,23 +1,27 @@
-"""Certified accuracy for every radius, and a summary, of all numbers of partitions."""
+"""Certified accuracy for every radius and run, and a summary of the clean runs."""
 
 import pandas as pd
 
 from mithridate.artefacts import write_csv
-from mithridate.certify.tables import curve, summary
+from mithridate.certify.tables import collective_curve, curve, summary
 from mithridate.job import logged
 from mithridate.options.published import recipe_name
 from mithridate.options.training import TrainingOptions
 from mithridate.summary import text
 
 with logged(snakemake.log[0]):
-    params = snakemake.params
+    params, given = snakemake.params, snakemake.input
+    about = {"dataset": params.dataset, "confidence": params.confidence}
     recipe = recipe_name(params.dataset, params.model, params.hash, TrainingOptions(**params.training))
     curves, summaries = [], []
-    for k, certificates, members in zip(params.k, snakemake.input.certificates, snakemake.input.members, strict=True):
+    for run, certificates, members in zip(params.runs, given.certificates, given.members, strict=True):
         rows = pd.read_csv(certificates)
-        run = {"dataset": params.dataset, "variant": "clean", "k": k, "confidence": params.confidence}
-        curves.append(curve(rows, **run))
-        summaries.append(summary(rows, pd.read_csv(members), **run, recipe=recipe))
+        curves.append(curve(rows, **about, **run))
+        if run["variant"] == run["inputs"] == "clean":
+            own = {key: run[key] for key in ("variant", "k", "d", "seeds")}
+            summaries.append(summary(rows, pd.read_csv(members), **about, **own, recipe=recipe))
+    for run, bounds in zip(params.collective, given.collective, strict=True):
+        curves.append(collective_curve(pd.read_csv(bounds), dataset=params.dataset, variant="clean", **run))
     write_csv(snakemake.output.cert, pd.concat(curves, ignore_index=True))
     table = pd.concat(summaries, ignore_index=True)
     write_csv(snakemake.output.summary, table)

@@ -40,6 +40,23 @@ def check_scores(
     return order
 
 
+def check_votes(votes: np.ndarray, num_classes: int, *, where: str = "the table of votes") -> None:
+    """Raises InputError unless votes are integers [n, m] in 0..num_classes-1, of n, m >= 1 and two classes."""
+    if num_classes < 2:
+        raise InputError(f"{where} has {num_classes} class, and one leaves nothing to certify: use data with two.")
+    if votes.ndim != 2 or votes.dtype.kind not in "iu" or votes.size == 0:
+        raise InputError(
+            f"{where} is {votes.dtype} of shape {votes.shape} instead of class numbers [images, classifiers]: "
+            "take the argmax of the scores."
+        )
+    if votes.min() < 0 or votes.max() >= num_classes:
+        row, column = np.argwhere((votes < 0) | (votes >= num_classes))[0]
+        raise InputError(
+            f"in {where} classifier {column} votes for class {votes[row, column]} at test image {row}, outside "
+            f"0..{num_classes - 1}: number classes from 0."
+        )
+
+
 def check_labels(labels: np.ndarray, n: int, classes: int, *, start_index: int, where: str) -> None:
     """Raises InputError unless labels are n >= 1 integers in 0..classes-1."""
     if labels.shape != (n,):

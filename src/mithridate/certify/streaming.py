@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from mithridate.certify.aggregation import count_votes, votes
+from mithridate.certify.curves import example_rows
+from mithridate.certify.methods import check_method
 from mithridate.certify.scores_check import check_scores
-from mithridate.certify.tables import example_rows
 from mithridate.errors import InputError
 
 
@@ -24,19 +25,22 @@ def certify_blocks(
     methods: Sequence[str],
     *,
     subset_ids: np.ndarray | None = None,
+    shifts: Sequence[int] | np.ndarray | None = None,
     where: str = "the score matrix",
 ) -> Certified:
     """Certify every test image with every method; the result does not depend on how the rows are cut into
     blocks.
 
     blocks: scores [rows, k, classes], in order of the test images, together n rows; labels [n]; subset_ids
-    [k] of the columns, in order where they are not given. Beside the block itself, memory of less than its
-    size is used. `where` names the file in messages. Raises InputError for what check_scores refuses, for
-    blocks of differing shapes, and where blocks and labels differ in length.
+    [k] of the columns, in order where they are not given; shifts [d] of Finite Aggregation's subsets, None or [0]
+    where subsets are disjoint. Beside the block itself, memory of about its size is used. `where` names the file
+    in messages. Raises InputError for what check_scores refuses, for methods that do not suit the shifts
+    (methods.check_method), for blocks of differing shapes, and where blocks and labels differ in length.
     """
+    for method in methods:
+        check_method(method, shifts, where)
     tables: dict[str, list[pd.DataFrame]] = {method: [] for method in methods}
     hits = np.zeros(0, np.int64)
-    order = np.zeros(0, np.int64)
     shape: tuple[int, ...] | None = None
     start = 0
     for block in blocks:
@@ -53,11 +57,13 @@ def certify_blocks(
         ids = np.arange(len(hits)) if subset_ids is None else subset_ids
         own = labels[start : start + len(block)]
         order = check_scores(block, own, ids, start_index=start, where=where)
+        if not np.array_equal(order, np.arange(len(order))):
+            block = block[:, order]  # shifts count in subset numbers
         chosen = votes(block)
         counts = count_votes(chosen, block.shape[2])
         hits += (chosen == own[:, None]).sum(0)
         for method, parts in tables.items():
-            parts.append(example_rows(block, own, method, start, counts))
+            parts.append(example_rows(block, own, method, start, counts, shifts))
         start += len(block)
     if start == 0:
         raise InputError(f"{where} holds no test images: give a data set with a test set.")
@@ -67,4 +73,4 @@ def certify_blocks(
             "score the same test set again, labels and images from one data file."
         )
     rows = pd.concat([table for parts in tables.values() for table in parts], ignore_index=True)
-    return Certified(rows, hits[order] / start)
+    return Certified(rows, hits / start)

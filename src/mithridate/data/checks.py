@@ -1,5 +1,7 @@
 """Checks of single arrays, and the sums of images that the partition hashes."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from mithridate.errors import InputError
@@ -8,14 +10,19 @@ MAX_CLASSES = 4096
 CHUNK_BYTES = 1 << 24  # pixels worked on at once: fits the cache, and bounds memory for memory-mapped images
 
 
+def pieces(images: np.ndarray, bytes_a_value: int = 1) -> Iterator[slice]:
+    """Slices of consecutive images that hold about CHUNK_BYTES in a type of so many bytes."""
+    step = max(1, CHUNK_BYTES // (bytes_a_value * max(1, int(np.prod(images.shape[1:])))))
+    return (slice(start, min(start + step, len(images))) for start in range(0, len(images), step))
+
+
 def image_sums(images: np.ndarray) -> np.ndarray:
     """Sum of each image's uint8 values over all channels: int64 [N]. Reads a bounded piece of `images` at a
     time."""
     sums = np.empty(len(images), np.int64)
-    step = max(1, CHUNK_BYTES // max(1, int(np.prod(images.shape[1:]))))
-    for start in range(0, len(images), step):
-        part = images[start : start + step]
-        sums[start : start + step] = part.reshape(len(part), -1).sum(axis=1, dtype=np.uint64)
+    for rows in pieces(images):
+        part = images[rows]
+        sums[rows] = part.reshape(len(part), -1).sum(axis=1, dtype=np.uint64)
     return sums
 
 
@@ -41,6 +48,12 @@ def check_images(array: str, x: np.ndarray) -> None:
         )
     if x.size == 0:
         raise InputError(f"{array} is empty, {shape_text(x.shape)}: give at least one image of at least one pixel.")
+
+
+def check_pixels(images: np.ndarray) -> None:
+    """The same for images that the partition is asked for, of which there may be none."""
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise InputError(f"images are {images.dtype} with {images.ndim} axes: the partition needs uint8 [N,C,H,W].")
 
 
 def check_labels(array: str, y: np.ndarray, num_classes: int) -> None:

@@ -7,7 +7,7 @@ The artefact's arrays: x_train, y_train, val_index, x_test, y_test, and pixel_su
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +45,12 @@ class Dataset:
     def num_classes(self) -> int:
         """Every class that has a name, whether or not it occurs among the images."""
         return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        _, channels, height, width = self.x_train.shape
+        return channels, height, width
 
 
 @dataclass(frozen=True)
@@ -107,15 +113,18 @@ def validate(dataset: Dataset, where: str | Path | None = None) -> Dataset:
     )
 
 
-def sha256(dataset: Dataset) -> str:
-    """SHA-256 over names, types, shapes and contents of the arrays, in a fixed order."""
+def sha256(dataset: Dataset, x_train: Iterable[np.ndarray] | None = None) -> str:
+    """SHA-256 over names, types, shapes and contents of the arrays, in a fixed order. x_train: its rows in
+    pieces, one after another, where they are not those in `dataset`."""
     digest = hashlib.sha256()
     for name in (*ARRAYS, PIXEL_SUM):
         array = getattr(dataset, name)
-        if array is not None:
-            array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            digest.update(f"{name} {array.dtype.str} {list(array.shape)}\n".encode())
-            digest.update(array.reshape(-1).view(np.uint8).data)
+        if array is None:
+            continue
+        kind = array.dtype.newbyteorder("<")
+        digest.update(f"{name} {kind.str} {list(array.shape)}\n".encode())
+        for piece in x_train if name == "x_train" and x_train is not None else [array]:
+            digest.update(np.ascontiguousarray(piece, kind).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -132,16 +141,20 @@ def save(path: str | Path, dataset: Dataset, val_fraction: float, seed: int, pro
     arrays["val_index"] = draw_val_index(len(dataset.y_train), val_fraction, seed)
     if dataset.pixel_sum is not None:
         arrays[PIXEL_SUM] = dataset.pixel_sum
-    attributes = {
+    artefacts.write_hdf5(path, arrays, describe(dataset, sha256(dataset)), provenance)
+
+
+def describe(dataset: Dataset, sha256: str, attack: str = "") -> dict[str, Any]:
+    """The attributes of an artefact made of a data set; attack: the attack's options as JSON, empty for none."""
+    return {
         "dataset": dataset.name,
         "source": dataset.source,
-        "sha256": sha256(dataset),
+        "sha256": sha256,
         "scale": dataset.scale,
         "num_classes": dataset.num_classes,
         "class_names": dataset.class_names,
-        "attack": "",
+        "attack": attack,
     }
-    artefacts.write_hdf5(path, arrays, attributes, provenance)
 
 
 def load(path: str | Path) -> Dataset:

@@ -140,7 +140,7 @@ def decode(
 
     Raises InputError for files that cannot be decoded, have more than 8 bits a channel, or differ in size.
     """
-    headers = [_header(path) for path in paths]
+    headers = [image_header(path) for path in paths]
     if channels is None:
         channels = 1 if all(mode in GREY for mode, _ in headers) else 3
     if size is None:
@@ -229,7 +229,7 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _header(path: str | Path) -> tuple[str, tuple[int, int]]:
+def image_header(path: str | Path) -> tuple[str, tuple[int, int]]:
     """Pillow's mode and (height, width), without decoding."""
     try:
         with Image.open(path) as image:

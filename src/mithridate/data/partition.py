@@ -1,13 +1,16 @@
-"""Assign every training sample to one of k partitions, in an order that depends on content alone.
+"""Assign every training sample to one of k partitions, or to d of k·d subsets, in an order that depends on content
+alone.
 
-Source: Levine & Feizi, "Deep Partition Aggregation", ICLR 2021, section 3: partition(x) = (sum of the uint8
+Sources: Levine & Feizi, "Deep Partition Aggregation", ICLR 2021, section 3: partition(x) = (sum of the uint8
 pixel values over all channels) mod k. The label is not hashed, so that flipping it stays inside one
-partition. Within a partition samples are ordered by content, and its channel statistics are exact, so that
-nothing depends on the order of the files. Work goes partition by partition: images may be memory-mapped and
-larger than memory.
+partition. Wang, Levine & Feizi, "Improved Certified Defenses against Data Poisoning with (Deterministic)
+Finite Aggregation", ICML 2022: the hash mod k·d is the sample's bucket, and every bucket goes into d of k·d subsets.
+Within a subset samples are ordered by content, and its channel statistics are exact, so that nothing depends
+on the order of the files. Work goes subset by subset: images may be memory-mapped and larger than memory.
 """
 
 import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +19,24 @@ from typing import Any, Literal
 import numpy as np
 
 from mithridate import artefacts
-from mithridate.data.checks import CHUNK_BYTES, image_sums
+from mithridate.data.checks import check_pixels, image_sums
+from mithridate.data.order import STD_FLOOR, channel_statistics, content_order
 from mithridate.errors import InputError
 
 Hash = Literal["pixel_sum", "content"]
 
-STD_FLOOR = 1e-3  # in units of the [0, 1] scale; public, so that a single-colour subset is normalised like any other
-KEY_BYTES = 1 << 28  # sort keys held at once
+SHIFT_SEED = 1_000_000_207  # that of the published code, so that its subsets are these
 MANY_EMPTY = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Subsets:
-    """Who is shown what: bucket int64 [N] of every sample, per subset the sample numbers in content order
-    (int64), channel mean and standard deviation float64 [k,C] in units of the [0, 1] scale, and the SHA-256
-    of the data set.
+    """Who is shown what, for n = k·d subsets: bucket int64 [N] of every sample in 0..n-1, per subset the sample numbers
+    in content order (int64), channel mean and standard deviation float64 [n,C] in units of the [0, 1] scale, and
+    the SHA-256 of the data set.
 
-    d is the number of subsets that a bucket goes into and shifts [d] which: 1 and [0] in DPA.
+    Bucket h goes into the subsets (h + s) mod n for every s of shifts int64 [d]; with d = 1 and shift 0 (DPA)
+    buckets, subsets and partitions are the same.
     """
 
     bucket: np.ndarray
@@ -77,7 +81,7 @@ def buckets(images: np.ndarray, k: int, sums: np.ndarray | None = None, hash: Ha
     """
     if k < 1:
         raise InputError(f"the number of partitions (dpa.k) is {k}: give a whole number of at least 1.")
-    _check_pixels(images)
+    check_pixels(images)
     if hash == "content":
         return np.array([_digest(image) % k for image in images], np.int64)
     if hash != "pixel_sum":
@@ -89,67 +93,72 @@ def buckets(images: np.ndarray, k: int, sums: np.ndarray | None = None, hash: Ha
     return (sums % k).astype(np.int64)
 
 
-def content_order(images: np.ndarray, labels: np.ndarray, bucket: np.ndarray, k: int) -> list[np.ndarray]:
-    """The samples of each of k buckets in lexicographic order: the last pixel of the flattened C,H,W vector
-    is the first key, then the one before it, ..., the first pixel, then the label; what `np.lexsort` does on
-    the transposed rows [label, pixels...]. Equal samples keep their order."""
-    _check_pixels(images)
-    labels = np.asarray(labels)
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise InputError(f"there are {len(images)} images but labels are {labels.dtype} {labels.shape}: give one each.")
-    by_bucket = np.argsort(bucket, kind="stable").astype(np.int64)
-    ends = np.cumsum(np.bincount(bucket, minlength=k))[:-1]
-    flat = images.reshape(len(images), -1)
-    return [_sorted(flat, labels, rows) for rows in np.split(by_bucket, ends)]
+def draw_shifts(k: int, d: int) -> np.ndarray:
+    """The d distinct numbers in 0..k·d-1 by which buckets are shifted into subsets, int64: 0 for d = 1, else those of
+    the published code. They are public constants: the certificate holds for any.
 
-
-def channel_statistics(
-    images: np.ndarray, scale: float, floor: float = STD_FLOOR, rows: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and unbiased standard deviation of each channel over all pixels of uint8 images [n,C,H,W] (of
-    `rows` of them), times `scale`: float64 [C] each.
-
-    A total function: no image gives mean 0 and deviation 1, and deviations (that of one pixel is 0) are at
-    least `floor`. Sums of x and x² are whole numbers, so that the order of the images changes no bit.
+    Raises InputError for k < 1 and d < 1.
     """
-    _check_pixels(images)
-    rows = np.arange(len(images)) if rows is None else rows
-    channels, pixels = images.shape[1], int(np.prod(images.shape[2:]))
-    total, squares = np.zeros(channels, np.uint64), np.zeros(channels, np.uint64)
-    step = max(1, CHUNK_BYTES // (channels * pixels))
-    for start in range(0, len(rows), step):
-        part = images[rows[start : start + step]].reshape(-1, channels, pixels)
-        total += part.sum(axis=(0, 2), dtype=np.uint64)
-        squares += np.square(part, dtype=np.uint16).sum(axis=(0, 2), dtype=np.uint64)  # 255² fits
-    n = len(rows) * pixels
-    if n == 0:
-        return np.zeros(channels), np.ones(channels)
-    # Python's whole numbers: no overflow, and one correctly rounded division.
-    mean = [int(s) / n for s in total]
-    variance = [(n * int(q) - int(s) ** 2) / (n * max(n - 1, 1)) for s, q in zip(total, squares, strict=True)]
-    return np.array(mean) * scale, np.maximum(np.sqrt(variance) * scale, floor)
+    for key, value in (("dpa.k", k), ("dpa.d", d)):
+        if value < 1:
+            raise InputError(f"{key} is {value}: give a whole number of at least 1.")
+    drawn = [0] if d == 1 else random.Random(SHIFT_SEED).sample(range(k * d), d)
+    return np.array(drawn, np.int64)
 
 
 def make_subsets(
     images: np.ndarray,
     labels: np.ndarray,
     k: int,
+    d: int = 1,
     *,
     scale: float,
     sums: np.ndarray | None = None,
     hash: Hash = "pixel_sum",
     sha256: str = "",
 ) -> Subsets:
-    """Partition a training set (see partition_indices); `sha256` is that of the data set."""
-    bucket = buckets(images, k, sums, hash)
-    indices = content_order(images, labels, bucket, k)
+    """The k·d subsets of a training set (d = 1: see partition_indices); `sha256` is that of the data set.
+
+    A subset without samples is sound: its base classifier is constant.
+    """
+    shifts, n = draw_shifts(k, d), k * d
+    bucket = buckets(images, n, sums, hash)
+    indices = content_order(images, labels, bucket, n, shifts)
     statistics = [channel_statistics(images, scale, rows=rows) for rows in indices]
     mean, std = (np.stack(values) for values in zip(*statistics, strict=True))
-    return Subsets(bucket, indices, mean, std, np.zeros(1, np.int64), k, 1, hash, sha256)
+    return Subsets(bucket, indices, mean, std, shifts, k, d, hash, sha256)
+
+
+def touched_buckets(before: Subsets, after: Subsets, changed: np.ndarray) -> np.ndarray:
+    """Which of the n buckets hold other samples after the samples `changed` (int64 [r]) of a data set were
+    replaced: those of the old and those of the new samples, bool [n].
+
+    Raises InputError where the two are not subsets of one data set and its variant in the same setting.
+    """
+    setting = [(s.k, s.d, s.hash, len(s.bucket), s.shifts.tolist()) for s in (before, after)]
+    if setting[0] != setting[1]:
+        raise InputError(
+            "the subsets before and after poisoning differ in dpa.k, dpa.d, dpa.hash or samples: make anew."
+        )
+    moved = np.flatnonzero(before.bucket != after.bucket)
+    if not np.isin(moved, changed).all():
+        raise InputError(
+            "samples outside of poisoned_index are in other buckets: make the variant and its subsets anew."
+        )
+    touched = np.zeros(before.k * before.d, bool)
+    touched[before.bucket[changed]] = touched[after.bucket[changed]] = True
+    return touched
+
+
+def touched_subsets(before: Subsets, after: Subsets, changed: np.ndarray) -> np.ndarray:
+    """Which of the n subsets hold a touched bucket, bool [n]: no other base classifier is shown anything else
+    than before. Arguments and errors are those of touched_buckets."""
+    touched = touched_buckets(before, after, changed)
+    return np.any([np.roll(touched, shift) for shift in before.shifts], axis=0)
 
 
 def save_subsets(path: str | Path, subsets: Subsets, provenance: Mapping[str, Any]) -> None:
-    """Write subsets.h5: bucket, indices (all lists, one after another), offsets [k+1], mean, std, shifts."""
+    """Write subsets.h5: bucket, indices (all lists, one after another), offsets [n+1], mean, std, shifts."""
     arrays = {
         "bucket": subsets.bucket,
         "indices": np.concatenate(subsets.indices),
@@ -178,41 +187,25 @@ def load_subsets(path: str | Path) -> Subsets:
         k, d, hash, sha256 = (attributes[key] for key in ("k", "d", "hash", "sha256"))
     except KeyError as error:
         raise InputError(f"{path} has no attribute {error}: delete it and make it again.") from error
-    if not _consistent(bucket, indices, offsets, mean, std, k * d, d):
+    if not _consistent(bucket, indices, offsets, mean, std, shifts, k * d, d):
         raise InputError(f"{path} contradicts itself (damaged?): delete it and make it again.")
     return Subsets(bucket, np.split(indices, offsets[1:-1]), mean, std, shifts, k, d, hash, sha256)
 
 
 def empty_share_warning(sizes: Sequence[int] | np.ndarray) -> str | None:
-    """A sentence where more than a fifth of the partitions are empty, else None."""
-    k, empty = len(sizes), int((np.asarray(sizes) == 0).sum())
-    if empty <= MANY_EMPTY * k:
+    """A sentence where more than a fifth of the partitions (subsets) are empty, else None."""
+    count, empty = len(sizes), int((np.asarray(sizes) == 0).sum())
+    if empty <= MANY_EMPTY * count:
         return None
     return (
-        f"warning: {empty} of {k} partitions are empty ({empty / k:.0%}) and have constant classifiers,"
-        " which is sound but costs accuracy: lower dpa.k, or set dpa.hash: content where pixel sums take few"
-        " values."
+        f"warning: {empty} of {count} partitions are empty ({empty / count:.0%}) and have constant classifiers,"
+        " which is sound but costs accuracy: lower dpa.k or dpa.d, or set dpa.hash: content where pixel sums"
+        " take few values."
     )
-
-
-def _sorted(flat: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`rows` of the pixels [N,P] in content order: stable sorts from the least significant key on, as many
-    pixels at a time as KEY_BYTES allow, compared as byte strings."""
-    order = rows[np.argsort(labels[rows], kind="stable")]
-    width = max(1, KEY_BYTES // max(1, len(rows)))
-    for start in range(0, flat.shape[1], width):
-        keys = np.ascontiguousarray(flat[order, start : start + width][:, ::-1])
-        order = order[np.argsort(keys.view(f"S{keys.shape[1]}")[:, 0], kind="stable")]
-    return order
 
 
 def _digest(image: np.ndarray) -> int:
     return int.from_bytes(hashlib.sha256(image.tobytes()).digest(), "big")
-
-
-def _check_pixels(images: np.ndarray) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise InputError(f"images are {images.dtype} with {images.ndim} axes: the partition needs uint8 [N,C,H,W].")
 
 
 def _consistent(
@@ -221,16 +214,29 @@ def _consistent(
     offsets: np.ndarray,
     mean: np.ndarray,
     std: np.ndarray,
-    count: int,
+    shifts: np.ndarray,
+    n: int,
     d: int,
 ) -> bool:
-    """Whether the `count` lists fit together and name every sample d times."""
-    return bool(
-        offsets.shape == (count + 1,)
+    """Whether the n lists fit together and name every sample d times: in the subsets that its bucket and the
+    shifts say."""
+    fits = (
+        offsets.shape == (n + 1,)
         and offsets[0] == 0
-        and offsets[-1] == len(indices)
+        and offsets[-1] == len(indices) == d * len(bucket)
         and (np.diff(offsets) >= 0).all()
         and mean.shape == std.shape
-        and len(mean) == count
-        and np.array_equal(np.sort(indices), np.arange(len(bucket)).repeat(d))
+        and len(mean) == n
+        and shifts.shape == (d,)
+        and all(_within(numbers, count) for numbers, count in ((bucket, n), (shifts, n), (indices, len(bucket))))
+        and len(np.unique(shifts)) == d
     )
+    if not fits:
+        return False
+    subset = np.arange(n).repeat(np.diff(offsets))
+    expected = (bucket + shifts[:, None]) % n * len(bucket) + np.arange(len(bucket))
+    return np.array_equal(np.sort(subset * len(bucket) + indices), np.sort(expected, axis=None))
+
+
+def _within(numbers: np.ndarray, count: int) -> bool:
+    return bool(((numbers >= 0) & (numbers < count)).all())

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mithridate.errors import InputError
+from mithridate.options.models import NAMES
 from mithridate.streams import Stream
-
-NAMES = ("nin", "small_cnn", "mlp")
 
 
 class Builder(Protocol):
@@ -42,6 +41,12 @@ def builder(name: str) -> Builder:
             f"model {name!r} cannot be imported ({error}):"
             " check the spelling, and that the module lies in the working directory."
         ) from error
+
+
+def class_logits(logits: Tensor) -> Tensor:
+    """Logits [..., classes] of a network's output. One output z stands for two classes' logits (0, z), whose
+    cross-entropy is z's binary cross-entropy."""
+    return logits if logits.shape[-1] > 1 else torch.cat([torch.zeros_like(logits), logits], -1)
 
 
 def initialise(build: Builder, shape: tuple[int, int, int], num_classes: int, stream: Stream) -> nn.Module:

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple | None) else [value]
+
+
+Listed = BeforeValidator(_listed)
+"""A single value stands for a list of one."""
 
 
 class Strict(BaseModel):

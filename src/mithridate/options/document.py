@@ -31,17 +31,29 @@ def write(folder: Path) -> None:
         write_bytes(folder / name, text.encode())
 
 
-def _yaml(options: BaseModel, depth: int) -> Iterator[str]:
-    """Commented YAML of a block."""
-    pad = "  " * depth
+def _yaml(options: BaseModel, depth: int, explained: set[type] | None = None) -> Iterator[str]:
+    """YAML of a block, commented where keys stand for the first time."""
+    explained = set() if explained is None else explained
+    pad, comments = "  " * depth, type(options) not in explained
+    explained.add(type(options))
     for key, field in type(options).model_fields.items():
         value = getattr(options, key)
-        yield f"{pad}# {field.description}"
+        if comments:
+            yield f"{pad}# {field.description}"
         if isinstance(value, BaseModel):
+            yield f"{pad}{key}:" if type(value) not in explained else f"{pad}{key}:  # keys as above"
+            yield from _yaml(value, depth + 1, explained)
+        elif _blocks(value):
             yield f"{pad}{key}:"
-            yield from _yaml(value, depth + 1)
+            for block in value:
+                yield f"{pad}  -"
+                yield from _yaml(block, depth + 2, explained)
         else:
             yield f"{pad}{key}: {_inline(value)}"
+
+
+def _blocks(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], BaseModel)
 
 
 def _inline(value: Any) -> str:
@@ -79,6 +91,10 @@ def _rows(
         value, entry = getattr(options, key), schema["properties"][key]
         if isinstance(value, BaseModel):
             yield from _rows(value, root["$defs"][type(value).__name__], root, f"{prefix}{key}.")
+        elif _blocks(value):
+            yield f"{prefix}{key}", "see below", "list of blocks", field.description or ""
+            block = type(value[0])
+            yield from _rows(block(), root["$defs"][block.__name__], root, f"{prefix}{key}[].")
         else:
             text = (field.description or "").replace("|", "\\|")
             yield f"{prefix}{key}", _inline(value), _allowed(entry).replace("|", "\\|"), text

@@ -2,14 +2,17 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from mithridate.errors import InputError
+from mithridate.options.attacks import AttackOptions, clash
+from mithridate.options.backdoor import GreedyOptions, SingleOptions
 from mithridate.options.base import Strict
 from mithridate.options.data import BUILTIN, DataOptions
 from mithridate.options.dpa import DpaOptions
+from mithridate.options.rab import RabOptions
 
 
 class Options(Strict):
@@ -25,6 +28,14 @@ class Options(Strict):
     """level of the confidence intervals over the test sample"""
     dpa: DpaOptions = DpaOptions()
     """certified defence by partition aggregation"""
+    attacks: list[AttackOptions] = [AttackOptions()]
+    """backdoor attacks that are run through the whole pipeline beside the clean training set"""
+    single: SingleOptions = SingleOptions()
+    """the undefended classifier that every attack is also run on"""
+    greedy: GreedyOptions = GreedyOptions()
+    """real attacks on single test images, by an attacker who knows all votes and chooses the partitions"""
+    rab: RabOptions = RabOptions()
+    """certified training against backdoors by smoothing the training set (RAB)"""
 
     @model_validator(mode="after")
     def _known_data(self) -> Self:
@@ -34,6 +45,20 @@ class Options(Strict):
             )
         if (self.data.source == "builtin") == (self.data.path is not None):
             raise ValueError("data.path goes with data.source: npz or images, and they need it")
+        return self
+
+    @model_validator(mode="after")
+    def _attacks(self) -> Self:
+        for name, attacks in (("attacks", self.attacks), ("rab.attacks", self.rab.attacks)):
+            if problem := clash(attacks):
+                raise ValueError(f"{name}: {problem}")
+        unknown = {d for attack in self.attacks for d in attack.d} - set(self.dpa.d)
+        if unknown:
+            raise ValueError(f"attacks: d {sorted(unknown)} is not among dpa.d, so no clean ensemble stands beside it")
+        for attack in self.rab.attacks:
+            named = {attack.target, *(attack.sources or [])}
+            if self.rab.classes is not None and not named <= set(self.rab.classes):
+                raise ValueError(f"rab.attacks: target and sources {sorted(named)} must be among rab.classes")
         return self
 
 
@@ -64,7 +89,9 @@ def _sentence(item: Any) -> str:
 
 
 def _keys(path: list[str]) -> list[str]:
-    model: Any = Options
+    """The keys of the block at `path`, where numbers are positions in a list."""
+    block: Any = Options
     for part in path:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+        annotation = block if part.isdigit() else block.model_fields[part].annotation
+        block = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    return list(block.model_fields)

@@ -23,18 +23,20 @@ class AugmentationOptions(Strict):
 class TrainingOptions(Strict):
     epochs: PositiveInt | None = None
     """passes over a subset, the last batch of each being smaller (give epochs or steps, not both)"""
-    steps: PositiveInt | None = 250
+    steps: PositiveInt | None = 150
     """steps of full batches, drawn from one reshuffled pass after the other (give epochs or steps, not both)"""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """images per step"""
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    """peak learning rate of SGD"""
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    """sgd: with Nesterov momentum; adam: with its authors' constants"""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.2
+    """peak learning rate"""
     momentum: Share = 0.9
-    """Nesterov momentum"""
-    weight_decay: NonNegativeFloat = 5e-3
+    """Nesterov momentum (optimiser: sgd)"""
+    weight_decay: NonNegativeFloat = 1e-2
     """L2 penalty on every parameter"""
-    decay: Literal["linear", "step"] = "linear"
-    """linear: to zero at the end; step: times decay_factor after each of decay_epochs"""
+    decay: Literal["linear", "step", "constant"] = "linear"
+    """how the learning rate falls; linear: to zero at the end; step: times decay_factor after each of decay_epochs; constant: not at all"""
     decay_epochs: list[NonNegativeInt] = []
     """0-based epochs after which the learning rate falls (decay: step)"""
     decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.2

@@ -1,5 +1,6 @@
 """The score matrix: logits of every test image under every member of a family."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from mithridate.artefacts import write_hdf5
 from mithridate.errors import InputError
-from mithridate.models.registry import builder, initialise
+from mithridate.models.registry import builder, class_logits, initialise
 from mithridate.options.dpa import ScoringOptions
 from mithridate.progress import Progress
 from mithridate.scoring.files import COUNTS
@@ -50,7 +51,7 @@ class Scorer:
         options: ScoringOptions,
         device: str,
     ) -> None:
-        self.options, self.num_classes, self.count = options, num_classes, len(images)
+        self.options, self.num_classes = options, num_classes
         shape = (images.shape[1], images.shape[2], images.shape[3])
         network = initialise(builder(model), shape, num_classes, Stream("template"))
         self.network = keep_channels_last(network).to(device).eval()
@@ -61,12 +62,12 @@ class Scorer:
                     "dpa.scoring.precision: bf16 needs an nn.Sequential that ends in nn.Linear,"
                     f" and {model} is none: use fp32."
                 )
-        padded = np.zeros((-(-self.count // options.batch_size) * options.batch_size, *shape), np.uint8)
-        padded[: self.count] = images
-        self.images, self.scale = torch.from_numpy(padded).to(device), scale
+        self.scale, self.device = scale, device
+        self.show(images)
 
     def score(self, family: Family, mean: np.ndarray, std: np.ndarray, progress: Progress | None = None) -> Scores:
-        """Score with every member; mean and std [members, C] are those of each member's own subset."""
+        """Score with every member; mean and std [members, C] are those of each member's own subset, or [members, C,H,W]
+        one number a pixel."""
         result = np.zeros((self.count, len(family.subset_ids), self.num_classes), np.float32)
         changed = not_finite = compared = 0
         for position, flag in enumerate(family.flags):
@@ -94,14 +95,23 @@ class Scorer:
         missing = [name for name in wrong.missing_keys if not name.endswith(SKIPPED)]
         if missing or wrong.unexpected_keys:
             raise InputError(
-                f"the trained members do not fit dpa.model ({', '.join([*missing, *wrong.unexpected_keys])}):"
+                f"the trained members do not fit the model ({', '.join([*missing, *wrong.unexpected_keys])}):"
                 " train the family again."
             )
+
+    def show(self, images: np.ndarray) -> None:
+        """Take other images [n,C,H,W] of the same shape."""
+        padded = np.zeros(
+            (-(-len(images) // self.options.batch_size) * self.options.batch_size, *images.shape[1:]), np.uint8
+        )
+        padded[: len(images)] = images
+        self.images, self.count = torch.from_numpy(padded).to(self.device), len(images)
 
     @torch.no_grad()
     def _forward(self, images: Tensor, mean: np.ndarray, std: np.ndarray, precision: str) -> np.ndarray:
         centre, spread = (
-            torch.tensor(v, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) for v in (mean, std)
+            torch.tensor(v, dtype=torch.float32, device=images.device).view(*v.shape, *[1] * (3 - v.ndim))
+            for v in (mean, std)
         )
         logits = []
         for batch in images.split(self.options.batch_size):
@@ -113,29 +123,26 @@ class Scorer:
                 with torch.autocast(images.device.type, torch.bfloat16):
                     features = self.network[:-1](x)
                 logits.append(self.network[-1](features.float()))
-        return torch.cat(logits).float().cpu().numpy()
+        return class_logits(torch.cat(logits).float()).cpu().numpy()
 
 
 def write_slice_scores(
     path: str | Path,
     family: Family,
-    scores: Scores,
+    scores: Mapping[str, Scores],
     options: ScoringOptions,
     sha256: str,
     provenance: dict[str, Any],
+    boost: int = 0,
 ) -> None:
-    """Scores of one slice, with what its members carry; sha256 is that of the data set."""
-    if options.precision == "bf16":
+    """Scores of one slice by the name of the test images, with what its members carry; sha256 is the data set's."""
+    for name, one in scores.items() if options.precision == "bf16" else ():
         print(
-            f"bf16 changed {scores.changed_argmaxes} of {scores.compared} compared votes; {scores.ties} votes are ties"
-            " of the two highest scores, which go to the smaller class"
+            f"bf16 changed {one.changed_argmaxes} of {one.compared} compared votes on {name} test images; {one.ties}"
+            " votes are ties of the two highest scores, which go to the smaller class"
         )
-    counts = {name: getattr(scores, name) for name in COUNTS}
-    attributes = {**options.model_dump(), **counts, "sha256": sha256}
-    arrays = {
-        "scores": scores.scores,
-        "subset_ids": family.subset_ids,
-        "flags": family.flags,
-        "losses": family.losses,
-    }
+    counts = {name: {count: getattr(one, count) for count in COUNTS} for name, one in scores.items()}
+    attributes = {**options.model_dump(), "counts": counts, "sha256": sha256, "boost": boost}
+    arrays = {f"scores/{name}": one.scores for name, one in scores.items()}
+    arrays |= {"subset_ids": family.subset_ids, "flags": family.flags, "losses": family.losses}
     write_hdf5(path, arrays, attributes, provenance)

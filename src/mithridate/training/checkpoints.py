@@ -16,6 +16,7 @@ from mithridate.artefacts import read_safetensors, write_safetensors
 from mithridate.closure import ROOT, closure, digest, model_file
 from mithridate.errors import InputError
 from mithridate.training.recipe import Recipe
+from mithridate.training.subset import Subset
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,13 @@ class Checkpoints:
         machine = torch.backends.cpu.get_cpu_capability() if recipe.device == "cpu" else torch.cuda.get_device_name()
         self._common = json.dumps([recipe.describe(), code, torch.__version__, np.__version__, machine], sort_keys=True)
 
-    def key(
-        self, subset: int, boost: int, images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray
-    ) -> str:
-        """The digest of a member whose subset holds images uint8 [n,C,H,W] and labels [n], in content order, and is
-        normalised by mean and std [C]."""
-        text = hashlib.sha256(f"{self._common} {subset} {boost} {images.shape}".encode())
-        text.update(images.tobytes())
-        text.update(labels.astype(np.int64).tobytes())
-        text.update(np.concatenate([mean, std]).astype(np.float64).tobytes())
+    def key(self, subset: Subset, boost: int) -> str:
+        """The digest of all that the member trained on this subset depends on."""
+        images = np.asarray(subset.images)
+        text = hashlib.sha256(f"{self._common} {subset.number} {boost} {images.shape} {images.dtype}".encode())
+        text.update(np.ascontiguousarray(images).data)
+        text.update(subset.labels.astype(np.int64).tobytes())
+        text.update(np.concatenate([subset.mean, subset.std]).astype(np.float64).tobytes())
         return text.hexdigest()
 
     def get(self, key: str) -> Trained | None:

@@ -8,7 +8,7 @@ raised, retried or dropped the member would have no certificate.
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,29 +24,20 @@ from mithridate.training.flags import DIVERGED, EMPTY, FITTED, UNFITTABLE
 from mithridate.training.isolation import check_isolation
 from mithridate.training.recipe import Recipe
 from mithridate.training.stack import Single
-from mithridate.training.tile import Member, TileTrainer
-
-
-@dataclass(frozen=True)
-class Subset:
-    """What one member is shown: its number, its images uint8 [n,C,H,W] and labels [n] in content order, and the
-    channel mean and standard deviation [C] that normalise them."""
-
-    number: int
-    images: np.ndarray
-    labels: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
+from mithridate.training.subset import Subset
+from mithridate.training.tile import TileTrainer
 
 
 @dataclass(frozen=True)
 class Family:
-    """Trained members: stacked tensors [members, ...] by name, subset numbers, flags and last losses."""
+    """Trained members: stacked tensors [members, ...] by name, subset numbers, flags, last losses, and for each the
+    digest uint8 [32] of all that its weights depend on."""
 
     tensors: dict[str, np.ndarray]
     subset_ids: np.ndarray
     flags: np.ndarray
     losses: np.ndarray
+    keys: np.ndarray
 
     def member(self, position: int) -> dict[str, np.ndarray]:
         return {name: tensor[position] for name, tensor in self.tensors.items()}
@@ -57,6 +48,7 @@ def train_family(
     recipe: Recipe,
     *,
     boost: int = 0,
+    known: Mapping[str, Trained] | None = None,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
 ) -> Family:
@@ -64,27 +56,28 @@ def train_family(
 
     Each member depends on its own subset, number and boost seed and on the recipe alone (Levine & Feizi 2021, the
     premise of theorem 1), to the last bit: its slot in a tile is its number modulo the tile width.
-    checkpoints: the folder of finished members, which are taken from there and not trained again.
+    known: members of another family by their key (see `members_by_key`), e.g. of the clean variant of a poisoned
+    training set; checkpoints: the folder of finished members. What is found there is taken over and not trained again.
     """
     if not subsets:
         raise InputError("a family of no members cannot be trained: give at least one subset.")
     progress = progress or Progress("members trained", len(subsets), write=lambda line: None)
     build = builder(recipe.model)
     store = Checkpoints(checkpoints, recipe)
-    keys = [store.key(s.number, boost, s.images, s.labels, s.mean, s.std) for s in subsets]
+    keys = [store.key(subset, boost) for subset in subsets]
     done: dict[int, Trained] = {}
     for position, (subset, key) in enumerate(zip(subsets, keys, strict=True)):
-        found = store.get(key)
+        found = (known or {}).get(key) or store.get(key)
         if found is not None:
             done[position] = found
         elif len(subset.labels) == 0:
             done[position] = Trained(_constant(recipe, build), EMPTY, float("nan"))
     progress.skip(len(done))
-    missing = [position for position in range(len(subsets)) if position not in done]
-    if missing:
-        trainer, members = _prepare(subsets, missing, recipe, build, boost)
-        for tile in _tiles(missing, subsets, recipe.width):
-            finished = dict(_train_tile(trainer, tile, members, progress.share))
+    tiles = list(_tiles([p for p in range(len(subsets)) if p not in done], subsets, recipe.width))
+    if tiles:
+        trainer = _trainer(tiles, subsets, recipe, build, boost)
+        for tile in tiles:
+            finished = dict(_train_tile(trainer, tile, subsets, progress.share))
             for position, trained in finished.items():
                 store.put(keys[position], trained)
             done.update(finished)
@@ -95,7 +88,16 @@ def train_family(
         np.array([s.number for s in subsets]),
         np.array([t.flag for t in ordered], np.uint8),
         np.array([t.loss for t in ordered]),
+        np.array([list(bytes.fromhex(key)) for key in keys], np.uint8),
     )
+
+
+def members_by_key(family: Family) -> dict[str, Trained]:
+    """What `train_family` takes over where a member's key is the same."""
+    return {
+        bytes(key).hex(): Trained(family.member(position), int(family.flags[position]), float(family.losses[position]))
+        for position, key in enumerate(family.keys)
+    }
 
 
 def _constant(recipe: Recipe, build: Builder) -> dict[str, np.ndarray]:
@@ -104,23 +106,16 @@ def _constant(recipe: Recipe, build: Builder) -> dict[str, np.ndarray]:
     return {name: np.zeros(tensor[0].shape, np.float32) for name, tensor in Single(template, False).member_tensors()}
 
 
-def _prepare(
-    subsets: Sequence[Subset], missing: Sequence[int], recipe: Recipe, build: Builder, boost: int
-) -> tuple[TileTrainer, dict[int, Member]]:
-    """Put the images of the missing members on the device, behind one black image."""
-    images = [np.zeros((1, *recipe.shape), np.uint8)] + [subsets[p].images for p in missing]
-    labels = [np.zeros(1, np.int64)] + [subsets[p].labels for p in missing]
-    start, members = 1, {}
-    for position in missing:
-        subset = subsets[position]
-        rows = np.arange(start, start + len(subset.labels))
-        members[position] = Member(subset.number, boost, rows, subset.mean, subset.std)
-        start += len(rows)
+def _trainer(
+    tiles: Sequence[Sequence[int | None]], subsets: Sequence[Subset], recipe: Recipe, build: Builder, boost: int
+) -> TileTrainer:
+    """A trainer with room for the largest tile."""
+    capacity = max(sum(len(subsets[p].labels) for p in tile if p is not None) for tile in tiles)
+    first = next(p for p in tiles[0] if p is not None)
+    dtype = np.asarray(subsets[first].images).dtype
     if recipe.strategy == "grouped":
-        check_isolation(recipe, build)
-    device = torch.device(recipe.device)
-    resident = torch.from_numpy(np.concatenate(images)).to(device)
-    return TileTrainer(recipe, build, resident, torch.from_numpy(np.concatenate(labels)).to(device)), members
+        check_isolation(recipe, build, dtype)
+    return TileTrainer(recipe, build, capacity, getattr(torch, str(dtype)), boost)
 
 
 def _tiles(missing: Sequence[int], subsets: Sequence[Subset], width: int) -> Iterator[list[int | None]]:
@@ -135,10 +130,10 @@ def _tiles(missing: Sequence[int], subsets: Sequence[Subset], width: int) -> Ite
 def _train_tile(
     trainer: TileTrainer,
     tile: Sequence[int | None],
-    members: dict[int, Member],
+    subsets: Sequence[Subset],
     progress: Callable[[float], None],
 ) -> Iterator[tuple[int, Trained]]:
-    slots = [None if position is None else members[position] for position in tile]
+    slots = [None if position is None else subsets[position] for position in tile]
     count = sum(slot is not None for slot in slots)
     try:
         states, losses = trainer.train(slots, lambda share: progress(share * count))

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mithridate.data.dataset import Header, load_header, load_images, load_labels
 from mithridate.data.partition import Subsets, load_subsets
 from mithridate.errors import InputError
-from mithridate.training.family import Subset
+from mithridate.options.training import TrainingOptions
+from mithridate.training.recipe import Recipe, resolve
+from mithridate.training.subset import Rows, Subset
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A data set and its subsets on disk; images are read only for the members that are asked for."""
+    """A data set and its subsets on disk; images are read only when a member is trained."""
 
     header: Header
     subsets: Subsets
@@ -23,7 +26,7 @@ class Inputs:
         images, labels = load_images(self.data, "train"), load_labels(self.data, "train")
         rows = [self.subsets.indices[number] for number in numbers]
         mean, std = self.subsets.mean, self.subsets.std
-        return [Subset(n, images[r], labels[r], mean[n], std[n]) for n, r in zip(numbers, rows, strict=True)]
+        return [Subset(n, Rows(images, r), labels[r], mean[n], std[n]) for n, r in zip(numbers, rows, strict=True)]
 
 
 def open_inputs(data: str | Path, subsets: str | Path) -> Inputs:
@@ -32,3 +35,16 @@ def open_inputs(data: str | Path, subsets: str | Path) -> Inputs:
     if inputs.subsets.sha256 != inputs.header.sha256:
         raise InputError(f"{subsets} was made from other data than {data}: delete it and run again.")
     return inputs
+
+
+def recipe_for(header: Header, training: dict[str, Any], *, model: str, seed: int, device: str) -> Recipe:
+    """The recipe of the options `training` (plain values) for members shown images of a data set."""
+    return resolve(
+        TrainingOptions(**training),
+        model=model,
+        shape=header.shape,
+        num_classes=header.num_classes,
+        scale=header.scale,
+        seed=seed,
+        device=device,
+    )

@@ -9,12 +9,13 @@ from mithridate.errors import InputError
 from mithridate.models.registry import Builder
 from mithridate.streams import Stream
 from mithridate.training.recipe import Recipe
-from mithridate.training.tile import Member, TileTrainer
+from mithridate.training.subset import Subset
+from mithridate.training.tile import TileTrainer
 
 STEPS, IMAGES = 3, 8
 
 
-def check_isolation(recipe: Recipe, build: Builder) -> None:
+def check_isolation(recipe: Recipe, build: Builder, dtype: np.dtype) -> None:
     """Train a tile for a few steps, again with every second member's images replaced, and again with those members
     diverging (0 times infinity is where a kernel that pads with zeros leaks), and compare the other half.
 
@@ -23,20 +24,17 @@ def check_isolation(recipe: Recipe, build: Builder) -> None:
     options = recipe.options.model_copy(update={"steps": STEPS} if recipe.options.steps else {"epochs": STEPS})
     short = replace(recipe, options=options)
     stream = Stream("isolation")
-    images = (stream.uniform(1 + 2 * recipe.width * IMAGES, *recipe.shape) * 256).astype(np.uint8)
-    images[0] = 0
-    labels = (stream.uniform(len(images)) * recipe.num_classes).astype(np.int64)
-    device = torch.device(recipe.device)
-    trainer = TileTrainer(short, build, torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+    images = (stream.uniform(2 * recipe.width, IMAGES, *recipe.shape) / recipe.scale).astype(dtype)
+    labels = (stream.uniform(2 * recipe.width, IMAGES) * recipe.num_classes).astype(np.int64)
+    trainer = TileTrainer(short, build, recipe.width * IMAGES, getattr(torch, str(dtype)))
 
     def train(odd_block: int, odd_mean: float) -> list[dict[str, torch.Tensor]]:
         std = np.full(recipe.shape[0], 0.3)
-        members: list[Member | None] = []
+        subsets: list[Subset | None] = []
         for slot in range(recipe.width):
             block, mean = (slot + odd_block * recipe.width, odd_mean) if slot % 2 else (slot, 0.5)
-            rows = 1 + np.arange(block * IMAGES, (block + 1) * IMAGES)
-            members.append(Member(slot, 0, rows, np.full(recipe.shape[0], mean), std))
-        return trainer.train(members, lambda share: None)[0]
+            subsets.append(Subset(slot, images[block], labels[block], np.full(recipe.shape[0], mean), std))
+        return trainer.train(subsets, lambda share: None)[0]
 
     before, replaced, diverged = train(0, 0.5), train(1, 0.5), train(1, np.inf)
     for slot in range(0, recipe.width, 2):

@@ -36,8 +36,10 @@ def learning_rates(size: int, options: TrainingOptions) -> np.ndarray:
     warm = int(options.warmup * steps)
     if options.decay == "step":
         scale = options.decay_factor ** (step[:, None] // per_epoch > np.array(options.decay_epochs)).sum(1)
-    else:
+    elif options.decay == "linear":
         scale = (steps - step) / (steps - warm)
+    else:
+        scale = np.ones(steps)
     return options.learning_rate * np.where(step < warm, (step + 1) / max(warm, 1), scale)
 
 

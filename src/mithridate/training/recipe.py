@@ -7,7 +7,7 @@ from mithridate.options.training import TrainingOptions
 
 # Tile widths of the grouped strategy where it beats the loop, measured by `benchmarks/train.py --strategies` on a CPU
 # (docs/performance.md): architectures on images of at most SMALL pixels a side. Everything else runs as a loop.
-GROUPED_ON_CPU = {"small_cnn": 5, "mlp": 10}
+GROUPED_ON_CPU = {"small_cnn": 10, "mlp": 10, "rab_mlp": 50}
 SMALL = 28
 WIDTH = 5  # where grouped is asked for and nothing was measured
 

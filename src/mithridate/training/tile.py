@@ -9,33 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mithridate.errors import InputError
-from mithridate.models.registry import Builder, initialise
+from mithridate.models.registry import Builder, class_logits, initialise
 from mithridate.streams import Stream
 from mithridate.training import plan
 from mithridate.training.augment import augment, count_numbers
-from mithridate.training.optimiser import FlatSGD
+from mithridate.training.optimiser import OPTIMISERS
 from mithridate.training.recipe import Recipe
 from mithridate.training.stack import Grouped, Single, Stack
+from mithridate.training.subset import Subset
 
 BLACK = 0  # row of the resident images that padding and empty slots point to
 WARM_UP = 3  # eager steps before a CUDA graph is captured
-
-
-@dataclass(frozen=True)
-class Member:
-    """One network to train: a subset's number, a boost seed, and where its images lie among the resident ones."""
-
-    subset: int
-    boost: int
-    rows: np.ndarray
-    """int64 rows of the resident images, in the subset's content order"""
-    mean: np.ndarray
-    std: np.ndarray
-
-    def stream(self, purpose: str, recipe: Recipe) -> Stream:
-        """Keyed by experiment seed, subset and boost seed alone."""
-        subset = "all" if recipe.options.one_seed_for_all else self.subset
-        return Stream(purpose, recipe.seed, subset, self.boost)
 
 
 @dataclass(frozen=True)
@@ -50,43 +34,49 @@ class Course:
 class TileTrainer:
     """Trains tiles of one recipe, one after another, in the same stack and buffers.
 
-    images uint8 [N,C,H,W] and labels int64 [N] are resident on the device; row BLACK is a black image.
+    The images of the tile in work are resident on the device, at most `capacity` of type `dtype` (uint8 or float32),
+    behind one black image.
     """
 
-    def __init__(self, recipe: Recipe, build: Builder, images: Tensor, labels: Tensor) -> None:
-        self.recipe, self.build = recipe, build
-        self.images, self.labels = images, labels
-        width, batch, device = recipe.width, recipe.options.batch_size, images.device
+    def __init__(
+        self, recipe: Recipe, build: Builder, capacity: int, dtype: torch.dtype = torch.uint8, boost: int = 0
+    ) -> None:
+        self.recipe, self.build, self.boost = recipe, build, boost
+        width, batch, device = recipe.width, recipe.options.batch_size, torch.device(recipe.device)
+        self.images = torch.zeros(1 + capacity, *recipe.shape, dtype=dtype, device=device)
+        self.labels = torch.zeros(1 + capacity, dtype=torch.int64, device=device)
         template = initialise(build, recipe.shape, recipe.num_classes, Stream("template"))
         last = recipe.options.channels_last
         stack: Stack = Grouped(template, width, last) if recipe.strategy == "grouped" else Single(template, last)
         self.stack = stack.to(device).train()
-        self.optimiser = FlatSGD(self.stack, recipe.options)
+        self.optimiser = OPTIMISERS[recipe.options.optimiser](self.stack, recipe.options)
         self.rows = torch.full((width, batch), BLACK, device=device)
         self.rates = torch.zeros(width, device=device)
         self.uniform = torch.zeros(width, batch, count_numbers(recipe.options.augmentation), device=device)
         self.mean = torch.zeros(width, 1, recipe.shape[0], 1, 1, device=device)
         self.std = torch.ones_like(self.mean)
         self.losses = torch.zeros(width, device=device)
+        self._resting = True  # some member may have finished; a captured step must not assume otherwise
         self._check_output()
         self._graph = self._capture() if recipe.device == "cuda" and recipe.options.cuda_graphs else None
 
     def train(
-        self, slots: Sequence[Member | None], progress: Callable[[float], None]
+        self, slots: Sequence[Subset | None], progress: Callable[[float], None]
     ) -> tuple[list[dict[str, Tensor]], np.ndarray]:
-        """States of all slots (one without a member holds a dummy) and each one's last training loss [T].
+        """States of all slots (one without a subset holds a dummy) and each one's last training loss [T].
 
         progress is told the share that is done.
         """
-        courses = [self._enter(slot, member or self._dummy()) for slot, member in enumerate(slots)]
+        courses = [self._enter(*where) for where in self._place(slots)]
         self.optimiser.reset()
         self.losses.zero_()
         steps = max(len(course.rates) for course in courses)
         cards = [self.images.device] if self.images.is_cuda else []
         with torch.random.fork_rng(cards):  # a layer's own randomness, e.g. dropout's, is the member's own too
-            torch.manual_seed((slots[0] or self._dummy()).stream("layers", self.recipe).seed())
+            torch.manual_seed(self._stream("layers", -1 if slots[0] is None else slots[0].number).seed())
             for step in range(steps):
                 size = self._lay_out(courses, step)
+                self._resting = any(step >= len(course.rates) for course in courses)
                 if self._graph is not None and size == self.rows.shape[1]:
                     self._graph.replay()
                 else:
@@ -94,22 +84,39 @@ class TileTrainer:
                 progress((step + 1) / steps)
         return [self.stack.state(slot) for slot in range(self.recipe.width)], self.losses.cpu().numpy()
 
-    def _dummy(self) -> Member:
-        """Fills a slot that has nothing to train: it sees one black image."""
-        channels = self.recipe.shape[0]
-        return Member(-1, 0, np.array([BLACK]), np.zeros(channels), np.ones(channels))
+    def _place(self, slots: Sequence[Subset | None]) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Bring the slots' images to the device and set how they are normalised: slot, subset's number, rows.
 
-    def _enter(self, slot: int, member: Member) -> Course:
-        """Put a member's initial weights into its slot and plan all its steps."""
+        A slot without a subset trains a dummy on the black image.
+        """
+        start = BLACK + 1
+        for slot, subset in enumerate(slots):
+            rows, number = np.array([BLACK]), -1
+            self.mean[slot], self.std[slot] = 0, 1
+            if subset is not None:
+                rows, number = np.arange(start, start + len(subset.labels)), subset.number
+                images = np.require(np.asarray(subset.images), requirements=["C", "W"])
+                self.images[start : start + len(rows)].copy_(torch.from_numpy(images))
+                self.labels[start : start + len(rows)].copy_(torch.tensor(subset.labels, dtype=torch.int64))
+                self.mean[slot] = torch.as_tensor(subset.mean, dtype=torch.float32).view(1, -1, 1, 1)
+                self.std[slot] = torch.as_tensor(subset.std, dtype=torch.float32).view(1, -1, 1, 1)
+                start += len(rows)
+            yield slot, number, rows
+
+    def _stream(self, purpose: str, number: int) -> Stream:
+        """Keyed by experiment seed, subset and boost seed alone."""
+        subset = "all" if self.recipe.options.one_seed_for_all else number
+        return Stream(purpose, self.recipe.seed, subset, self.boost)
+
+    def _enter(self, slot: int, number: int, own: np.ndarray) -> Course:
+        """Put a member's initial weights into its slot and plan all its steps; `own` are its images' rows."""
         recipe, options = self.recipe, self.recipe.options
-        init = member.stream("init", recipe)
+        init = self._stream("init", number)
         self.stack.load(slot, initialise(self.build, recipe.shape, recipe.num_classes, init))
-        self.mean[slot] = torch.as_tensor(member.mean, dtype=torch.float32).view(1, -1, 1, 1)
-        self.std[slot] = torch.as_tensor(member.std, dtype=torch.float32).view(1, -1, 1, 1)
-        order = plan.batches(len(member.rows), options, member.stream("batches", recipe))
-        rows = np.where(order == plan.PADDING, BLACK, member.rows[order])
-        rates = plan.learning_rates(len(member.rows), options)
-        stream = member.stream("augment", recipe)
+        order = plan.batches(len(own), options, self._stream("batches", number))
+        rows = np.where(order == plan.PADDING, BLACK, own[order])
+        rates = plan.learning_rates(len(own), options)
+        stream = self._stream("augment", number)
         return Course(rows, rates, plan.numbers(len(rates), options.batch_size, self.uniform.shape[2], stream))
 
     def _lay_out(self, courses: Sequence[Course], step: int) -> int:
@@ -139,7 +146,7 @@ class TileTrainer:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
             logits = self.stack(images, mask)
         losses = F.cross_entropy(
-            logits.float().flatten(0, 1),
+            class_logits(logits.float()).flatten(0, 1),
             self.labels[rows].flatten(),
             reduction="none",
             label_smoothing=options.label_smoothing,
@@ -147,7 +154,8 @@ class TileTrainer:
         if mask is None:
             loss, active = losses.mean(1), None
         else:
-            loss, active = (losses * mask).sum(1) / mask.sum(1).clamp(min=1), mask.any(1)
+            loss = (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
+            active = mask.any(1) if self._resting else None
         self.optimiser.grad.zero_()
         loss.sum().backward()
         self.optimiser.step(self.rates, active)
@@ -177,7 +185,7 @@ class TileTrainer:
         recipe = self.recipe
         try:
             with torch.no_grad():
-                logits = self.stack(self._images(self.rows[:, :size], self.uniform[:, :size]), None)
+                logits = class_logits(self.stack(self._images(self.rows[:, :size], self.uniform[:, :size]), None))
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"model {recipe.model!r} does not take {size} images of shape {recipe.shape}: {error}"

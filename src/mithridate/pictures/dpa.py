@@ -1,62 +1,50 @@
-"""The pictures of partition aggregation, and a caption for each with the run's own numbers."""
+"""The pictures of partition aggregation."""
 
-from pathlib import Path
-
-import matplotlib
 import numpy as np
 import pandas as pd
-
-from mithridate.artefacts import atomic, write_bytes
-from mithridate.certify.intervals import dkw_half_width
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-NAMES = {"dpa": "DPA", "runoff": "Run-off Election"}
-COLOURS = {"dpa": "#0072B2", "runoff": "#D55E00"}  # distinguishable without colour vision
-matplotlib.rcParams.update(
-    {
-        "svg.hashsalt": "mithridate",  # equal pictures, equal bytes
-        "font.size": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.25,
-        "figure.constrained_layout.use": True,
-    }
-)
+from mithridate.certify.intervals import dkw_half_width
+from mithridate.pictures.style import COLOURS, LINES, NAMES, Figure, by_ensemble, plt
 
 
 def certified_accuracy(curve: pd.DataFrame, confidence: float) -> tuple[Figure, str]:
-    """Certified accuracy against radius for every k and method, with the simultaneous band of each curve."""
+    """Certified accuracy against radius for every ensemble and method trained on the clean set and shown clean test
+    images; each pointwise curve with its simultaneous band."""
+    curve = curve[(curve["variant"] == "clean") & (curve["inputs"] == "clean")]
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
     sentences = []
-    ks = sorted(curve["k"].unique())
-    runs = curve[["k", "method"]].drop_duplicates().itertuples(index=False, name=None)
-    for k, method in sorted(runs):
-        rows = curve[(curve["k"] == k) & (curve["method"] == method)]
-        half = dkw_half_width(int(rows["n_test"].iloc[0]), confidence)
+    ensembles = sorted(curve[["k", "d", "seeds"]].drop_duplicates().itertuples(index=False, name=None))
+    for method, name, rows in by_ensemble(curve):
+        number = ensembles.index(tuple(rows[["k", "d", "seeds"]].iloc[0]))
+        colour, style = COLOURS[method], LINES[number % len(LINES)]
         accuracy, radius = rows["certified_accuracy"], rows["radius"]
-        label = NAMES[method] if len(ks) == 1 else f"{NAMES[method]}, k = {k}"
-        style = ["-", "--", ":", "-."][ks.index(k) % 4]
-        axes.step(radius, accuracy, style, where="post", color=COLOURS[method], label=label)
+        if method == "collective":
+            axes.plot(radius, accuracy, "o:", color=colour, label=name, markersize=4)
+            continue
+        axes.step(radius, accuracy, style, where="post", color=colour, label=name)
+        half = dkw_half_width(int(rows["n_test"].iloc[0]), confidence)
         low, high = (accuracy - half).clip(0), (accuracy + half).clip(upper=1)
-        axes.fill_between(radius, low, high, step="post", color=COLOURS[method], alpha=0.15, linewidth=0)
-        half_certified = int((accuracy >= 0.5).sum())
-        sentences.append(
-            f"{NAMES[method]} with {k} partitions: clean accuracy {accuracy.iloc[0]:.1%};"
-            f" at least half of the test images certified against {half_certified - 1} poisoned samples."
-            if half_certified
-            else f"{NAMES[method]} with {k} partitions: clean accuracy {accuracy.iloc[0]:.1%}, below one half."
-        )
+        axes.fill_between(radius, low, high, step="post", color=colour, alpha=0.12, linewidth=0)
+        sentences.append(_sentence(name, accuracy))
     axes.set(xlabel="radius: training samples inserted or deleted", ylabel="certified accuracy", ylim=(0, 1.01))
     axes.set_xlim(left=0)
-    axes.legend(frameon=False)
+    axes.legend(fontsize=9)
     n = int(curve["n_test"].iloc[0])
     band = f"Bands: {confidence:.0%} for each whole curve at once (Dvoretzky, Kiefer, Wolfowitz), from {n} test images."
+    if (curve["method"] == "collective").any():
+        band += " The collective certificate bounds how many of these test images one attack can change together."
     return figure, " ".join([*sentences, band])
+
+
+def _sentence(name: str, accuracy: pd.Series) -> str:
+    half_certified = int((accuracy >= 0.5).sum())
+    if not half_certified:
+        return f"{name}: clean accuracy {accuracy.iloc[0]:.1%}, below one half."
+    return (
+        f"{name}: clean accuracy {accuracy.iloc[0]:.1%};"
+        f" at least half of the test images certified against {half_certified - 1} poisoned samples."
+    )
 
 
 def vote_margins(certificates: pd.DataFrame, k: int) -> tuple[Figure, str]:
@@ -77,7 +65,7 @@ def vote_margins(certificates: pd.DataFrame, k: int) -> tuple[Figure, str]:
             label=["right", "wrong"],
         )
         axes.set(xlabel="votes ahead of the next class", title=NAMES[method])
-        axes.legend(frameon=False, title="prediction")
+        axes.legend(title="prediction")
         sentences.append(
             f"{NAMES[method]}: median margin {margin.median():.0f} of {k} votes,"
             f" {int((~right).sum())} of {len(rows)} predictions wrong."
@@ -115,13 +103,4 @@ def _histogram(axes: Axes, values: pd.Series, label: str) -> None:
     axes.hist(values, bins=min(30, max(5, len(values) // 4)), color=COLOURS["dpa"])
     axes.axvline(values.mean(), color="black", linewidth=1, label="mean")
     axes.set(xlabel=label, ylabel="partitions")
-    axes.legend(frameon=False)
-
-
-def save(picture: tuple[Figure, str], path: str | Path, caption: str | Path) -> None:
-    """Write the picture as SVG and its caption as text."""
-    figure, text = picture
-    with atomic(path) as part:
-        figure.savefig(part, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    write_bytes(caption, f"{text}\n".encode())
+    axes.legend()

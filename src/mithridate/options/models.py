@@ -1,0 +1,9 @@
+"""Names of architectures, known without importing any of them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+NAMES = ("nin", "small_cnn", "late_pool_cnn", "mlp", "rab_mlp", "rab_cnn", "rab_resnet")
+
+Model = Annotated[str, Field(pattern=rf"^({'|'.join(NAMES)}|[\w.]+:\w+)$")]

@@ -1,0 +1,1 @@
+"""Pictures from tables, and a caption for each with the run's own numbers."""

@@ -1,0 +1,16 @@
+"""Draw RAB's certified accuracy for one training set, on clean and on triggered test images."""
+
+import pandas as pd
+
+from mithridate.job import logged
+from mithridate.pictures.rab import certified_accuracy
+from mithridate.pictures.style import save
+
+with logged(snakemake.log[0]):
+    curve, out = pd.read_csv(snakemake.input.cert), snakemake.output
+    own = curve[curve["variant"] == snakemake.wildcards.rab_variant]
+    for shown in ("clean", "triggered"):
+        rows = own[own["inputs"] == shown]
+        first = rows["trigger"].fillna("").unique()[:1]  # networks trained on the clean set are shown every trigger
+        picture = certified_accuracy(rows[rows["trigger"].fillna("").isin(first)], snakemake.params.confidence)
+        save(picture, out[shown], out[f"{shown}_caption"])

@@ -1,0 +1,11 @@
+"""Put a trigger on every test image."""
+
+from mithridate.data.dataset import load
+from mithridate.data.poison import save_triggered
+from mithridate.job import logged
+from mithridate.options.attacks import AttackOptions
+from mithridate.provenance import gather
+
+with logged(snakemake.log[0]):
+    attack = AttackOptions(**snakemake.params.attack)
+    save_triggered(snakemake.output[0], load(snakemake.input.data), attack, gather(snakemake.config))
