@@ -31,8 +31,8 @@ wildcard_constraints:
     place=any_of([OPTIONS.dataset, f"{OPTIONS.dataset}/rab/{OPTIONS.rab.task}"]),
     variant=any_of(["clean", *RUNS.variants]),
     poisoned=any_of([*RUNS.variants, *RAB_VARIANTS]),
-    trigger=r"[\w.-]+",
-    inputs=r"(triggered/[\w.-]+/)?",
+    trigger=any_of([*RUNS.triggers, *mithridate.options.attacks.triggers(OPTIONS.rab.attacks)]),
+    inputs=f"(triggered/({any_of(RUNS.triggers)})/)?",
     k=r"\d+",
     d=r"\d+",
     seeds=r"(m\d+)?",
@@ -41,7 +41,7 @@ wildcard_constraints:
     task=OPTIONS.rab.task,
     attack=any_of(ATTACKS),
     rab_variant=any_of(["clean", *RAB_VARIANTS]),
-    sigma=r"[\d.]+",
+    sigma=any_of(RAB_SIGMAS),
     models=r"\d+",
 
 

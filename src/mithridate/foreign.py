@@ -71,7 +71,11 @@ def open_foreign(path: Path) -> Iterator[Foreign]:
         with open_hdf5(path) as file:
             given = {name: file[name] for name in NAMES if isinstance(file.get(name), h5py.Dataset)}
             arrays = {name: data if name == "scores" else data[()] for name, data in given.items()}
-            yield _checked(arrays, path, int(file.attrs.get("seeds", 1)))
+            if "shifts" not in arrays and _whole(file, "d", path) > 1:
+                raise InputError(
+                    f"{path} says that its subsets overlap (d = {file.attrs['d']}) but has no shifts: score it again."
+                )
+            yield _checked(arrays, path, _whole(file, "seeds", path))
 
 
 def _checked(arrays: dict[str, np.ndarray], path: Path, seeds: int = 1) -> Foreign:
@@ -85,6 +89,8 @@ def _checked(arrays: dict[str, np.ndarray], path: Path, seeds: int = 1) -> Forei
         raise InputError(f"{path}: scores has shape {scores.shape}; [test images, classifiers, classes] is needed.")
     if scores.dtype.kind not in "fiu":
         raise InputError(f"{path}: scores are {scores.dtype}: real numbers are needed.")
+    if labels.ndim != 1:
+        raise InputError(f"{path}: labels has shape {labels.shape}; one class number per test image is needed.")
     k = scores.shape[1]
     for name in ("sizes", "flags"):
         if name in arrays and (arrays[name].shape != (k,) or arrays[name].dtype.kind not in "iu"):
@@ -107,6 +113,14 @@ def _checked(arrays: dict[str, np.ndarray], path: Path, seeds: int = 1) -> Forei
             raise InputError(f"{path}: a vote names class {classes - 1}: number classes from 0, without gaps.")
     ids = arrays.get("subset_ids", np.arange(k))
     return Foreign(labels, ids, arrays.get("sizes"), arrays.get("flags"), shifts, seeds, classes, scores)
+
+
+def _whole(file: h5py.File, name: str, path: Path) -> int:
+    """An attribute that is a whole number of at least 1, which it is where it does not stand."""
+    value = file.attrs.get(name, 1)
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{path}: the attribute {name} is {value!r} instead of a whole number of at least 1: mend it.")
+    return int(value)
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

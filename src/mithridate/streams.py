@@ -28,6 +28,10 @@ class Stream:
         """`count` independent shuffles of range(n): int64 [count, n]."""
         return np.argsort(self.raw(count, n), axis=1, kind="stable")
 
+    def generator(self) -> np.random.Generator:
+        """NumPy's generator on this stream, for numbers that are not derived here."""
+        return np.random.Generator(self._bits)
+
     def seed(self) -> int:
-        """A 63-bit seed for another library's generator."""
+        """A 63-bit seed for another library's generator (of which PyTorch's on the CPU takes the lower 32)."""
         return int(self.raw(1)[0] >> np.uint64(1))

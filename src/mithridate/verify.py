@@ -18,49 +18,64 @@ from mithridate.progress import Progress
 from mithridate.streams import Stream
 from mithridate.training.family import Subset, train_family, weight_hash
 from mithridate.training.recipe import Recipe
-from mithridate.training.slices import read_slice
+from mithridate.training.slices import boost_of, read_slice
 
 
 def verify(folder: Path, members: int, seed: int | None) -> bool:
     """Whether `members` randomly drawn members of a family's folder come out with the same weights.
 
-    folder: results/{dataset}/dpa/{variant}/k{k}d1. Raises InputError where it holds no trained family.
+    folder: results/{dataset}/dpa/{variant}/k{k}d{d}; members of every boost seed there. Raises InputError where
+    it holds no trained family.
     """
     slices = _newest_slices(folder)
     data = folder.parents[2] / "data" / f"{folder.parent.name}.h5"
     seed = secrets.randbelow(2**32) if seed is None else seed
-    stored, recipe = _stored(slices)
+    stored = {boost: _stored(paths) for boost, paths in slices.items()}
+    recipe = stored[0][1]
     if recipe.device == "cuda" and device.kind("auto") != "cuda":
         raise InputError(f"{folder} was trained on a GPU and this machine shows none: verify it where there is one.")
     device.prepare()
     shuffled, images, labels = _shuffled(data, load_subsets(folder / "subsets.h5"), seed)
-    order = Stream("verify/members", seed).permutations(1, len(shuffled.indices))[0]
-    drawn = sorted(int(number) for number in order[:members] if number in stored)
-    print(f"training {len(drawn)} of {len(stored)} members again from shuffled files (--seed {seed})")
-    progress = Progress("members trained again", len(drawn))
+    drawn = [
+        int(n) for n in np.sort(Stream("verify/members", seed).permutations(1, len(shuffled.indices))[0, :members])
+    ]
     again = [
         Subset(n, images[rows], labels[rows], shuffled.mean[n], shuffled.std[n])
         for n in drawn
         for rows in [shuffled.indices[n]]
     ]
-    family = train_family(again, recipe, progress=progress)
-    same = [weight_hash(family.member(i)) == stored[number] for i, number in enumerate(drawn)]
-    for number, equal in zip(drawn, same, strict=True):
-        print(f"member {number}: {'identical' if equal else 'DIFFERENT'}  {stored[number][:16]}")
+    total = len(shuffled.indices) * len(stored)
+    print(f"training {len(drawn) * len(stored)} of {total} members again from shuffled files (--seed {seed})")
+    progress = Progress("members trained again", len(drawn) * len(stored))
+    same = []
+    for boost, (hashes, _) in stored.items():
+        family = train_family(again, recipe, boost=boost, progress=progress)
+        for position, number in enumerate(drawn):
+            same.append(weight_hash(family.member(position)) == hashes[number])
+            name = f"member {number}" + (f", boost seed {boost}" if boost else "")
+            print(f"{name}: {'identical' if same[-1] else 'DIFFERENT'}  {hashes[number][:16]}")
     if not all(same):
         print("different weights: other files, another machine or version, or a training that is not deterministic")
     return all(same)
 
 
-def _newest_slices(folder: Path) -> list[Path]:
-    """All slices of the family's latest cut; those of an earlier --set-scatter may lie beside them."""
-    cuts: dict[int, list[Path]] = {}
+def _newest_slices(folder: Path) -> dict[int, list[Path]]:
+    """By boost seed, all slices of the family's latest cut; those of an earlier --set-scatter may lie beside them."""
+    cuts: dict[tuple[int, int], list[Path]] = {}
     for path in folder.glob("models/*-of-*.safetensors"):
-        cuts.setdefault(int(path.stem.split("-of-")[1]), []).append(path)
-    whole = [paths for count, paths in cuts.items() if len(paths) == count]
-    if not whole:
+        cut, _, ending = path.stem.split("-of-")[1].partition("-")
+        cuts.setdefault((boost_of(f"-{ending}" if ending else ""), int(cut)), []).append(path)
+    newest: dict[int, list[Path]] = {}
+    for (boost, count), paths in sorted(cuts.items()):
+        if len(paths) == count and (boost not in newest or _time(paths) > _time(newest[boost])):
+            newest[boost] = paths
+    if 0 not in newest:
         raise InputError(f"{folder} holds no whole family in models/: give its folder, results/…/dpa/clean/k50d1.")
-    return max(whole, key=lambda paths: max(path.stat().st_mtime for path in paths))
+    return newest
+
+
+def _time(paths: list[Path]) -> float:
+    return max(path.stat().st_mtime for path in paths)
 
 
 def _stored(slices: list[Path]) -> tuple[dict[int, str], Recipe]:

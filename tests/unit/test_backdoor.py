@@ -8,7 +8,7 @@ from scipy.stats import t
 from mithridate.certify.backdoor import Results, certified, matrix, measure, runs
 from mithridate.certify.intervals import clopper_pearson
 from mithridate.errors import InputError
-from mithridate.options.attacks import AttackOptions, triggers, variants
+from mithridate.options.attacks import AttackOptions, DpaAttackOptions, triggers, variants
 from mithridate.options.root import parse
 from mithridate.options.runs import Runs, boosts, folders
 
@@ -42,7 +42,7 @@ def test_a_replaced_image_counts_twice_against_the_certificate():
     assert certified(CLEAN, wrong, target=0, poisoned=5)["certified_clean"] == 0
 
 
-ATTACK = AttackOptions(poisoned=[0, 1], seeds=2)
+ATTACK = DpaAttackOptions(poisoned=[0, 1], seeds=2)
 ENSEMBLE = (4, 1, 1)
 
 
@@ -67,7 +67,7 @@ def test_one_row_per_poisoned_set_and_defence_with_the_clean_twin_beside():
     assert (table["clean_twin_asr"] == 0).all()
     assert table["touched_subsets"].tolist() == [0, 0, 1, 2, 1, 2]
     assert table["certified_triggered"].tolist() == [1, 1, 0, 4 / 6, 0, 4 / 6]
-    assert table["claim"].tolist() == ["certified"] * 2 + ["empirical only", "certified"] * 2
+    assert table["claim"].tolist() == ["no attack"] * 2 + ["empirical only", "within reach of a certificate"] * 2
     assert table["largest_radius"].tolist() == [0, 2] * 3
 
 
@@ -90,6 +90,10 @@ def test_names_carry_what_matters():
     attack = AttackOptions(trigger="onepixel", delta=0.1, target=2, sources=[1, 7], poisoned=[0, 5, 0.01], seeds=1)
     assert list(variants([attack])) == ["onepixel-d0.1-t2f1+7-r5-s0", "onepixel-d0.1-t2f1+7-r0.01-s0"]
     assert list(triggers([AttackOptions(trigger="patch", size=3)])) == ["patch-z3"]
+    assert AttackOptions(sources=[7, 1]).name == AttackOptions(sources=[1, 7]).name
+    assert AttackOptions(delta=1e6).trigger_name == "fourpixel-d1000000"
+    assert AttackOptions(delta=1e-5).trigger_name == "fourpixel-d0.00001"
+    assert AttackOptions(trigger="patch", delta=3).made_by() == AttackOptions(trigger="patch").made_by()
     picture = AttackOptions(trigger="image", path="some where/my hat.png", opacity=0.5)
     assert picture.trigger_name == "image-my_hat-o0.5"
 
@@ -119,15 +123,24 @@ def test_ensembles_without_a_method_of_their_own_are_not_trained():
     ("config", "sentence"),
     [
         ({"attacks": [{"target": 3, "sources": [3, 4]}]}, "target 3 is among the sources"),
-        ({"attacks": [{"poisoned": [-1]}]}, r"attacks\.0\.poisoned\.0"),
+        ({"attacks": [{"poisoned": [-1]}]}, r"attacks\.0\.poisoned is \[-1\]: -1 is neither a number of images"),
+        ({"attacks": [{"poisoned": [1.0]}]}, r"1\.0 is neither a number of images \(0, 5, 25\) nor a share"),
+        ({"attacks": [{"poisoned": [True]}]}, "true is neither a number"),
+        ({"attacks": [{"poisoned": [0]}]}, "only 0 images are poisoned, so there is no attack"),
+        ({"attacks": [{"target": 10}]}, "attacks: digits has no class 10; its last is 9"),
+        ({"rab": {"classes": [1, 12]}}, r"rab\.classes: digits has no class 12"),
+        ({"rab": {"attacks": [{"d": [1]}]}}, r"rab\.attacks\.0\.d is unknown"),
+        ({"attacks": [{"d": []}]}, r"attacks\.0\.d is \[\]"),
+        ({"dpa": {"methods": ["collective"], "d": [1]}, "attacks": []}, r"dpa\.methods: none of collective certifies"),
+        ({"dpa": {"methods": ["finite"], "d": [1, 2]}}, r"attacks: for d = \[1\] there is no clean ensemble"),
         ({"attacks": [{"poisoned": []}]}, r"attacks\.0\.poisoned"),
         ({"attacks": [{"trigger": "image"}]}, "path goes with trigger: image"),
         ({"attacks": [{"dleta": 1}]}, r"attacks\.0\.dleta is unknown; did you mean attacks\.0\.delta\?"),
         ({"attacks": [{"trigger": "sticker"}]}, r"attacks\.0\.trigger is 'sticker'"),
         ({"attacks": [{}, {"poisoned": [9]}]}, "two attacks are both named fourpixel-d1-t0; join their lists"),
         ({"attacks": [{"trigger": "image", "path": p} for p in ("a/x.png", "b/x.png")]}, "both named image-x"),
-        ({"attacks": [{"d": [2]}]}, r"d \[2\] is not among dpa.d"),
-        ({"rab": {"attacks": [{"target": 7}]}}, r"must be among rab.classes"),
+        ({"attacks": [{"d": [2]}]}, r"attacks: for d = \[2\] there is no clean ensemble; add it to dpa\.d"),
+        ({"rab": {"attacks": [{"target": 7}]}}, r"not all among rab\.classes \[1, 0\]; set rab\.attacks as well"),
         ({"rab": {"classes": [3]}}, r"rab\.classes"),
         ({"rab": {"sigma": [0]}}, r"rab\.sigma\.0 is 0: input should be greater than 0"),
         ({"rab": {"models": 1}}, r"rab\.models is 1"),

@@ -1,6 +1,7 @@
 """The command line: the same tables from every kind of file, one sentence for bad ones, and the check of a finished run."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import h5py
@@ -24,8 +25,8 @@ from mithridate.streams import Stream
 from mithridate.training.family import Family, train_family
 from mithridate.training.flags import EMPTY, FITTED
 from mithridate.training.inputs import open_inputs
-from mithridate.training.recipe import resolve
-from mithridate.training.slices import slice_members, write_slice
+from mithridate.training.recipe import Recipe, resolve
+from mithridate.training.slices import read_slice, slice_members, write_slice
 from tests.unit.making import subsets
 
 N, K, CLASSES = 30, 5, 3
@@ -390,6 +391,19 @@ def test_a_finished_run_is_verified(family, capsys):
     assert capsys.readouterr().out.count("identical") == 2
 
 
+def test_further_boost_seeds_are_verified_too(family, tmp_path, capsys):
+    shutil.copytree(family.parents[2], tmp_path / "digits")
+    copy = tmp_path / "digits" / family.relative_to(family.parents[2])
+    _, plain = read_slice(copy / "models" / "1-of-2.safetensors")
+    recipe = Recipe(**{**plain, "options": TrainingOptions(**plain["options"]), "shape": tuple(plain["shape"])})
+    members = open_inputs(tmp_path / "digits" / "data" / "clean.h5", copy / "subsets.h5").members(range(4))
+    write_slice(copy / "models" / "1-of-1-seed1.safetensors", train_family(members, recipe, boost=1), recipe, {})
+    assert main(["verify", str(copy), "--members", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("identical") == 4
+    assert out.count("boost seed 1: identical") == 2
+
+
 def test_one_flipped_bit_is_found(family, capsys):
     path = family / "models" / "2-of-2.safetensors"
     whole = path.read_bytes()
@@ -422,3 +436,27 @@ def test_a_folder_without_a_family_is_named(tmp_path, family, capsys):
     finally:
         path.write_bytes(whole)
     assert capsys.readouterr().err.startswith(f"error: {path} is not a whole safetensors file")
+
+
+def test_an_h5_file_that_lost_its_shifts_is_not_certified_as_disjoint(tmp_path, capsys):
+    path = plain_hdf5(tmp_path / "scores.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["d"] = 2
+    assert main(["certify", str(path)]) == 1
+    assert "says that its subsets overlap (d = 2) but has no shifts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda file: file.attrs.__setitem__("seeds", "two"), "the attribute seeds is 'two' instead of a whole number"),
+        (lambda file: file.attrs.__setitem__("seeds", 0), "the attribute seeds is"),
+        (lambda file: (file.__delitem__("labels"), file.__setitem__("labels", 3)), "labels has shape ()"),
+    ],
+)
+def test_damaged_attributes_and_labels_are_named(tmp_path, capsys, change, sentence):
+    path = plain_hdf5(tmp_path / "scores.h5")
+    with h5py.File(path, "r+") as file:
+        change(file)
+    assert main(["certify", str(path)]) == 1
+    assert sentence in capsys.readouterr().err

@@ -96,6 +96,24 @@ def test_no_attack_beats_the_certificate_and_one_that_did_would_be_reported(ense
         attack_points(attacker, test, labels, scores, points, Progress("", 4, write=lambda line: None))
 
 
+def test_the_cheapest_of_all_moves_counts(ensemble, monkeypatch):
+    """A later move may change more votes and still cost more samples."""
+    attacker, test, _, _ = ensemble
+    votes = np.array([0] * 8 + [1] * 4)
+    third = iter([2] * 8), iter([0] * 8), iter([1] * 8)  # what poisoned classifiers vote: insert, flip, both
+    answers = {"insert": third[0], "flip": third[1], "both": third[2]}
+
+    def retrain(self, moves, image, rival):
+        return np.array([next(answers[move]) for move in moves.values()])
+
+    monkeypatch.setattr(Attacker, "_retrain", retrain)
+    monkeypatch.setattr(attacker, "k", 12)
+    found = attacker.attack(test[0], votes)
+    assert found.rival == 1
+    assert set(found.corrupted.values()) == {"insert"}
+    assert sum(MOVES[move] for move in found.corrupted.values()) == 5
+
+
 def test_only_images_that_are_predicted_right_are_attacked(ensemble):
     _, _, labels, scores = ensemble
     points = draw_points(scores, labels, 1000, seed=0)

@@ -123,7 +123,7 @@ def test_the_table_compares_clean_and_poisoned(attacked):
     assert matrix["poisoned_images"].unique().tolist() == [0, 1, 3]
     assert (matrix.loc[matrix["poisoned"] > 0, "poison_seeds"] == 2).all()
     ensembles = matrix[matrix["defence"] != "single"].set_index("poisoned")["claim"]
-    assert set(ensembles[1]) == {"certified"}
+    assert set(ensembles[1]) == {"within reach of a certificate"}
     assert set(ensembles[3]) == {"empirical only"}  # k = 7 certifies 3 at most, and three replaced images are six
 
 
@@ -179,7 +179,8 @@ def test_rab_certifies_on_its_own_task(attacked):
 @pytest.mark.parametrize(
     ("attacks", "sentence"),
     [
-        ("[{target: 12}]", "attacks.target: digits has no class 12"),
+        ("[{target: 12}]", "attacks: digits has no class 12; its last is 9"),
+        ("[]", "error: attacks is empty, so there are no backdoors to tabulate"),
         ("[{poisoned: [1400]}]", "attacks.poisoned asks for 1400 images"),
         ("[{trigger: patch, size: 9, poisoned: [3]}]", "larger than the image"),
         ("[{trigger: image, path: nowhere.png, poisoned: [3]}]", "nowhere.png"),

@@ -5,7 +5,7 @@
 rule train_single:
     input:
         data="results/{dataset}/data/{variant}.h5",
-        triggered=triggered_images,
+        triggered=all_triggered_images,
     output:
         model="results/{dataset}/single/{variant}/model.safetensors",
         predictions="results/{dataset}/single/{variant}/predictions.csv.gz",
@@ -84,40 +84,58 @@ rule attack_greedily:
         "../scripts/attack_greedily.py"
 
 
-rule tabulate_backdoors:
-    input:
-        singles=expand(
-            "results/{dataset}/single/{variant}/predictions.csv.gz",
+if ATTACKS:
+
+    rule tabulate_backdoors:
+        input:
+            singles=expand(
+                "results/{dataset}/single/{variant}/predictions.csv.gz",
+                dataset=OPTIONS.dataset,
+                variant=["clean", *RUNS.variants],
+            ),
+            certificates=expand(
+                "results/{dataset}/dpa/{run}certificates.csv.gz",
+                dataset=OPTIONS.dataset,
+                run=run_folders(RUNS.all()),
+            ),
+            checks=attack_checks(),
+            data=expand(
+                "results/{dataset}/data/{variant}.h5",
+                dataset=OPTIONS.dataset,
+                variant=list(RUNS.variants),
+            ),
+        output:
+            runs="results/backdoor_runs.csv",
+            matrix="results/backdoor_matrix.csv",
+        log:
+            "results/logs/tabulate_backdoors.log",
+        benchmark:
+            "results/benchmarks/tabulate_backdoors.tsv"
+        conda:
+            "../../envs/mithridate.yaml"
+        params:
+            code=code("tabulate_backdoors.py"),
             dataset=OPTIONS.dataset,
-            variant=["clean", *RUNS.variants],
-        ),
-        certificates=expand(
-            "results/{dataset}/dpa/{run}certificates.csv.gz",
-            dataset=OPTIONS.dataset,
-            run=run_folders(RUNS.all()),
-        ),
-        checks=attack_checks(),
-        data=expand(
-            "results/{dataset}/data/{variant}.h5",
-            dataset=OPTIONS.dataset,
-            variant=list(RUNS.variants),
-        ),
-    output:
-        runs="results/backdoor_runs.csv",
-        matrix="results/backdoor_matrix.csv",
-    log:
-        "results/logs/tabulate_backdoors.log",
-    benchmark:
-        "results/benchmarks/tabulate_backdoors.tsv"
-    conda:
-        "../../envs/mithridate.yaml"
-    params:
-        code=code("tabulate_backdoors.py"),
-        dataset=OPTIONS.dataset,
-        attacks=lookup(dpath="attacks", within=config),
-        single=["clean", *RUNS.variants],
-        runs=[run.row() for run in RUNS.all()],
-        checked=[{"variant": name, **ensemble.row()} for name, ensemble in RUNS.attacked()],
-        confidence=lookup(dpath="confidence", within=config),
-    script:
-        "../scripts/tabulate_backdoors.py"
+            attacks=lookup(dpath="attacks", within=config),
+            single=["clean", *RUNS.variants],
+            runs=[run.row() for run in RUNS.all()],
+            checked=[{"variant": name, **ensemble.row()} for name, ensemble in RUNS.attacked()],
+            confidence=lookup(dpath="confidence", within=config),
+        script:
+            "../scripts/tabulate_backdoors.py"
+
+else:
+
+    rule refuse_backdoors:
+        output:
+            runs="results/backdoor_runs.csv",
+            matrix="results/backdoor_matrix.csv",
+        log:
+            "results/logs/refuse_backdoors.log",
+        conda:
+            "../../envs/mithridate.yaml"
+        params:
+            code=code("refuse.py"),
+            reason="attacks is empty, so there are no backdoors to tabulate: configure one.",
+        script:
+            "../scripts/refuse.py"

@@ -9,6 +9,7 @@ import mithridate.device
 import mithridate.errors
 import mithridate.job
 import mithridate.options.attacks
+import mithridate.options.base
 import mithridate.options.root
 import mithridate.options.runs
 import mithridate.training.recipe
@@ -21,15 +22,21 @@ except mithridate.errors.InputError as error:
     raise WorkflowError(str(error)) from None
 config.update(OPTIONS.model_dump(mode="json"))
 
+for key, attacks in (("attacks", OPTIONS.attacks), ("rab.attacks", OPTIONS.rab.attacks)):
+    for attack in attacks:
+        if attack.path and not Path(attack.path).is_file():
+            raise WorkflowError(f"{key}.path: {attack.path} does not exist; give the path of a picture.")
+
 DEVICE = mithridate.device.kind(OPTIONS.device)
 GPUS = 1 if DEVICE == "cuda" else 0
 RUNS = mithridate.options.runs.Runs(OPTIONS)
-ATTACKS = {attack.name: attack for attack in OPTIONS.attacks if any(attack.poisoned)}
+ATTACKS = {attack.name: attack for attack in OPTIONS.attacks}
 RAB_VARIANTS = mithridate.options.attacks.variants(OPTIONS.rab.attacks)
+RAB_SIGMAS = [mithridate.options.base.number(sigma) for sigma in OPTIONS.rab.sigma]
 
 
-def code(script: str, model: str | None = None) -> str:
-    """A digest of all library files that a script imports, and of a model's own file.
+def code(script: str, model: str | None = None, table: str | None = None) -> str:
+    """A digest of all library files that a script imports, of a model's own file, and of a table of the library.
 
     Snakemake itself watches only the script; as a parameter, the digest makes the job run again when one of those
     files changes, and no other job.
@@ -39,7 +46,8 @@ def code(script: str, model: str | None = None) -> str:
         own = mithridate.closure.model_file(model) if model else []
     except mithridate.errors.InputError as error:
         raise WorkflowError(str(error)) from None
-    return mithridate.closure.digest(files + own)[:16]
+    tables = [mithridate.closure.ROOT / table] if table else []
+    return mithridate.closure.digest(files + own + tables)[:16]
 
 
 def slices(members: int, model: str, training, process: str) -> list[str]:
@@ -63,6 +71,13 @@ def dpa_slices(pattern: str, variant: str | None = None):
     return files
 
 
+def scored_slices(wildcards) -> list[str]:
+    """The slices that hold what a variant's base classifiers say of the test images of {inputs}."""
+    own = wildcards.inputs if wildcards.variant == "clean" else ""
+    pattern = f"results/{{dataset}}/dpa/{{variant}}/k{{k}}d{{d}}/{own}scores/{{slice}}{{boost}}.h5"
+    return dpa_slices(pattern)(wildcards)
+
+
 def methods_of(wildcards) -> list[str]:
     return RUNS.methods(int(wildcards.d))
 
@@ -76,11 +91,17 @@ def attacks_of(wildcards) -> list:
     return OPTIONS.attacks if wildcards.place == OPTIONS.dataset else OPTIONS.rab.attacks
 
 
+def attack_key(wildcards) -> str:
+    """What messages call the block of an attack."""
+    return "attacks" if wildcards.place == OPTIONS.dataset else "rab.attacks"
+
+
 def attack_of(wildcards) -> dict:
     """The attack that makes a poisoned variant; in RAB's task classes are numbered anew."""
     variant = mithridate.options.attacks.variants(attacks_of(wildcards))[wildcards.poisoned]
     attack = variant.attack if wildcards.place == OPTIONS.dataset else OPTIONS.rab.renumbered(variant.attack)
-    return {"attack": attack.poisoned_by(), "poisoned": variant.poisoned, "seed": variant.seed}
+    plain = {"attack": attack.poisoned_by(), "poisoned": variant.poisoned, "seed": variant.seed}
+    return {**plain, "key": attack_key(wildcards)}
 
 
 def trigger_of(wildcards) -> dict:
@@ -90,16 +111,19 @@ def trigger_of(wildcards) -> dict:
 def trigger_picture(wildcards) -> list[str]:
     """A user's own picture (trigger: image)."""
     attack = attack_of(wildcards)["attack"] if "poisoned" in wildcards.keys() else trigger_of(wildcards)
-    return [attack["path"]] if attack["path"] else []
+    return [attack["path"]] if attack.get("path") else []
 
 
 def triggered_images(wildcards) -> list[str]:
-    """The triggered test images that base classifiers trained on a variant are shown."""
-    return expand(
-        "results/{dataset}/data/triggered/{trigger}.h5",
-        dataset=OPTIONS.dataset,
-        trigger=[trigger for trigger in RUNS.inputs(wildcards.variant) if trigger],
-    )
+    """The triggered test images that base classifiers trained on a poisoned variant are shown."""
+    names = [trigger for trigger in RUNS.inputs(wildcards.variant) if trigger and wildcards.variant != "clean"]
+    return expand("results/{dataset}/data/triggered/{trigger}.h5", dataset=OPTIONS.dataset, trigger=names)
+
+
+def all_triggered_images(wildcards) -> list[str]:
+    """The triggered test images that the undefended classifier trained on a variant is shown."""
+    names = [trigger for trigger in RUNS.inputs(wildcards.variant) if trigger]
+    return expand("results/{dataset}/data/triggered/{trigger}.h5", dataset=OPTIONS.dataset, trigger=names)
 
 
 def attack_checks() -> list[str]:
@@ -155,7 +179,13 @@ TABLES = {
 
 
 def shown_tables() -> list[str]:
-    return [table for table, category in TABLES.items() if category != "Backdoors" or ATTACKS]
+    present = {"Backdoors": bool(ATTACKS), "RAB": OPTIONS.rab.models > 0}
+    return [table for table, category in TABLES.items() if present.get(category, True)]
+
+
+def rab_pictures() -> list[str]:
+    names = ["clean", *RAB_VARIANTS] if OPTIONS.rab.models else []
+    return expand("results/pictures/rab/{variant}/clean.svg", variant=names)
 
 
 def greedy_picture() -> list[str]:

@@ -57,5 +57,6 @@ rule trigger_test_images:
     params:
         code=code("trigger_test_images.py"),
         attack=trigger_of,
+        key=attack_key,
     script:
         "../scripts/trigger_test_images.py"

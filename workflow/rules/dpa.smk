@@ -63,6 +63,8 @@ use rule train_slice as train_poisoned_slice with:
         "results/benchmarks/{dataset}/dpa/{poisoned}/k{k}d{d}/train_slice/{slice}{boost}.tsv"
 
 
+# A poisoned variant's base classifiers see the clean test images and its own trigger's in one job, the clean variant's
+# see each trigger's in another, so that a further trigger leaves their scores of the clean images as they are.
 rule score_slice:
     input:
         data="results/{dataset}/data/{variant}.h5",
@@ -85,15 +87,35 @@ rule score_slice:
         code=code("score_slice.py"),
         scoring=lookup(dpath="dpa/scoring", within=config),
         device=DEVICE,
+        clean=True,
     script:
         "../scripts/score_slice.py"
+
+
+use rule score_slice as score_triggered_slice with:
+    input:
+        data="results/{dataset}/data/clean.h5",
+        triggered="results/{dataset}/data/triggered/{trigger}.h5",
+        subsets="results/{dataset}/dpa/clean/k{k}d{d}/subsets.h5",
+        models="results/{dataset}/dpa/clean/k{k}d{d}/models/{slice}{boost}.safetensors",
+    output:
+        temp("results/{dataset}/dpa/clean/k{k}d{d}/triggered/{trigger}/scores/{slice}{boost}.h5"),
+    log:
+        "results/logs/{dataset}/dpa/clean/k{k}d{d}/triggered/{trigger}/score_slice/{slice}{boost}.log",
+    benchmark:
+        "results/benchmarks/{dataset}/dpa/clean/k{k}d{d}/triggered/{trigger}/score_slice/{slice}{boost}.tsv"
+    params:
+        code=code("score_slice.py"),
+        scoring=lookup(dpath="dpa/scoring", within=config),
+        device=DEVICE,
+        clean=False,
 
 
 rule gather_scores:
     input:
         data="results/{dataset}/data/clean.h5",
         subsets="results/{dataset}/dpa/{variant}/k{k}d{d}/subsets.h5",
-        scores=dpa_slices("results/{dataset}/dpa/{variant}/k{k}d{d}/scores/{slice}{boost}.h5"),
+        scores=scored_slices,
     output:
         "results/{dataset}/dpa/{variant}/k{k}d{d}{seeds}/{inputs}scores.h5",
     log:
@@ -173,7 +195,7 @@ rule tabulate_certificates:
     conda:
         "../../envs/mithridate.yaml"
     params:
-        code=code("tabulate_certificates.py"),
+        code=code("tabulate_certificates.py", table="certify/published.csv"),
         dataset=OPTIONS.dataset,
         runs=[run.row() for run in RUNS.all()],
         collective=[e.row() for e in RUNS.collective()],

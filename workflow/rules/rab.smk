@@ -91,36 +91,53 @@ rule certify_noised:
         "../scripts/certify_noised.py"
 
 
-rule tabulate_noised:
-    input:
-        certificates=expand(
-            "results/{dataset}/rab/{task}/{variant}/s{sigma:g}n{models}/certificates.csv.gz",
+if OPTIONS.rab.models:
+
+    rule tabulate_noised:
+        input:
+            certificates=expand(
+                "results/{dataset}/rab/{task}/{variant}/s{sigma}n{models}/certificates.csv.gz",
+                dataset=OPTIONS.dataset,
+                task=OPTIONS.rab.task,
+                variant=["clean", *RAB_VARIANTS],
+                sigma=RAB_SIGMAS,
+                models=OPTIONS.rab.models,
+            ),
+            data=expand(
+                "results/{dataset}/rab/{task}/data/{variant}.h5",
+                dataset=OPTIONS.dataset,
+                task=OPTIONS.rab.task,
+                variant=["clean", *RAB_VARIANTS],
+            ),
+        output:
+            "results/rab_cert.csv",
+        log:
+            "results/logs/tabulate_noised.log",
+        benchmark:
+            "results/benchmarks/tabulate_noised.tsv"
+        conda:
+            "../../envs/mithridate.yaml"
+        params:
+            code=code("tabulate_noised.py"),
             dataset=OPTIONS.dataset,
-            task=OPTIONS.rab.task,
-            variant=["clean", *RAB_VARIANTS],
-            sigma=OPTIONS.rab.sigma,
-            models=OPTIONS.rab.models,
-        ),
-        data=expand(
-            "results/{dataset}/rab/{task}/data/{variant}.h5",
-            dataset=OPTIONS.dataset,
-            task=OPTIONS.rab.task,
-            variant=["clean", *RAB_VARIANTS],
-        ),
-    output:
-        "results/rab_cert.csv",
-    log:
-        "results/logs/tabulate_noised.log",
-    benchmark:
-        "results/benchmarks/tabulate_noised.tsv"
-    conda:
-        "../../envs/mithridate.yaml"
-    params:
-        code=code("tabulate_noised.py"),
-        dataset=OPTIONS.dataset,
-        variants=["clean", *RAB_VARIANTS],
-        runs=[[variant, sigma] for variant in ["clean", *RAB_VARIANTS] for sigma in OPTIONS.rab.sigma],
-        rab=lookup(dpath="rab", within=config),
-        confidence=lookup(dpath="confidence", within=config),
-    script:
-        "../scripts/tabulate_noised.py"
+            variants=["clean", *RAB_VARIANTS],
+            runs=[[variant, sigma] for variant in ["clean", *RAB_VARIANTS] for sigma in OPTIONS.rab.sigma],
+            rab=lookup(dpath="rab", within=config),
+            confidence=lookup(dpath="confidence", within=config),
+        script:
+            "../scripts/tabulate_noised.py"
+
+else:
+
+    rule refuse_noised:
+        output:
+            "results/rab_cert.csv",
+        log:
+            "results/logs/refuse_noised.log",
+        conda:
+            "../../envs/mithridate.yaml"
+        params:
+            code=code("refuse.py"),
+            reason="rab.models is 0, so there is nothing to certify: give the number of networks.",
+        script:
+            "../scripts/refuse.py"

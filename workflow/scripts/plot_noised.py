@@ -11,6 +11,6 @@ with logged(snakemake.log[0]):
     own = curve[curve["variant"] == snakemake.wildcards.rab_variant]
     for shown in ("clean", "triggered"):
         rows = own[own["inputs"] == shown]
-        first = rows["trigger"].fillna("").unique()[:1]  # networks trained on the clean set are shown every trigger
-        picture = certified_accuracy(rows[rows["trigger"].fillna("").isin(first)], snakemake.params.confidence)
+        first = rows["attack"].fillna("").unique()[:1]  # networks trained on the clean set are shown every attack's
+        picture = certified_accuracy(rows[rows["attack"].fillna("").isin(first)], snakemake.params.confidence)
         save(picture, out[shown], out[f"{shown}_caption"])

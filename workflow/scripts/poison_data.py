@@ -9,5 +9,5 @@ from mithridate.provenance import gather
 with logged(snakemake.log[0]):
     given, data = snakemake.params.attack, snakemake.input.data
     variant = Variant(AttackOptions(**given["attack"]), given["poisoned"], given["seed"])
-    made = poison(load(data), variant, snakemake.params.seed)
+    made = poison(load(data), variant, snakemake.params.seed, given["key"])
     save_poisoned(snakemake.output[0], made, load_val_index(data), gather(snakemake.config))

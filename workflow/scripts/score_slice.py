@@ -20,7 +20,9 @@ with logged(snakemake.log[0]):
     family, recipe = read_slice(snakemake.input.models)
     ids, options = family.subset_ids, ScoringOptions(**params.scoring)
     settings = {"scale": header.scale, "model": recipe["model"], "num_classes": header.num_classes}
-    shown = {CLEAN: data, **{Path(path).stem: path for path in snakemake.input.triggered}}
+    shown = {CLEAN: data} if params.clean else {}
+    triggered = snakemake.input.triggered
+    shown |= {Path(path).stem: path for path in ([triggered] if isinstance(triggered, str) else triggered)}
     progress = Progress(f"slice {snakemake.wildcards.slice}: base classifiers scored", len(ids) * len(shown))
     scorer = Scorer(load_images(data, "test"), **settings, options=options, device=params.device)
     scores = {}

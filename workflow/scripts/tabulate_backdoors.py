@@ -6,7 +6,7 @@ from mithridate.artefacts import write_csv
 from mithridate.certify.backdoor import Results, matrix, runs
 from mithridate.data.poison import load_poisoned_index
 from mithridate.job import logged
-from mithridate.options.attacks import CLEAN, AttackOptions
+from mithridate.options.attacks import CLEAN, DpaAttackOptions
 
 with logged(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
@@ -20,7 +20,7 @@ with logged(snakemake.log[0]):
     for run, path in zip(params.checked, given.checks, strict=True):
         checks[run["variant"], run["k"], run["d"], run["seeds"]] = pd.read_csv(path, keep_default_na=False)
     counts = {name: len(load_poisoned_index(path)) for name, path in zip(params.single[1:], given.data, strict=True)}
-    attacks = [AttackOptions(**attack) for attack in params.attacks]
+    attacks = [DpaAttackOptions(**attack) for attack in params.attacks]
     table = runs(attacks, Results(singles, certificates, checks, {CLEAN: 0, **counts}))
     table.insert(0, "dataset", params.dataset)
     write_csv(snakemake.output.runs, table)

@@ -7,5 +7,5 @@ from mithridate.options.attacks import AttackOptions
 from mithridate.provenance import gather
 
 with logged(snakemake.log[0]):
-    attack = AttackOptions(**snakemake.params.attack)
-    save_triggered(snakemake.output[0], load(snakemake.input.data), attack, gather(snakemake.config))
+    params, dataset = snakemake.params, load(snakemake.input.data)
+    save_triggered(snakemake.output[0], dataset, AttackOptions(**params.attack), gather(snakemake.config), params.key)

@@ -97,7 +97,9 @@ class Attacker:
                 best[number], moves[number] = after[numbers == number][0], move
             gain = {number: (worth[best] - worth[votes])[number] / MOVES[moves[number]] for number in moves}
             order = sorted(moves, key=lambda number: (-gain[number], number))
-            corrupted = _fewest(votes, best, {number: moves[number] for number in order}, prediction, classes)
+            found = _fewest(votes, best, {number: moves[number] for number in order}, prediction, classes)
+            if found is not None and (corrupted is None or _price(found) < _price(corrupted)):
+                corrupted = found
         return Outcome(rival, corrupted, retrained)
 
     def poison(self, moves: Mapping[int, str], image: np.ndarray, rival: int) -> tuple[np.ndarray, np.ndarray, Subsets]:

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from mithridate.certify.intervals import clopper_pearson
-from mithridate.options.attacks import CLEAN, AttackOptions, Variant
+from mithridate.options.attacks import CLEAN, DpaAttackOptions, Variant
 
 CHECKED = ("touched_subsets", "possible_flips", "observed_flips")
 RATES = ("clean_accuracy", "asr", "triggered_accuracy")
@@ -38,7 +38,7 @@ class Results:
     poisoned_images: Mapping[str, int]
 
 
-def runs(attacks: Sequence[AttackOptions], results: Results) -> pd.DataFrame:
+def runs(attacks: Sequence[DpaAttackOptions], results: Results) -> pd.DataFrame:
     """One row per attack, number of poisoned images, seed of the poisoned set, and defence."""
     rows = []
     for attack in attacks:
@@ -58,7 +58,7 @@ def runs(attacks: Sequence[AttackOptions], results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _defences(attack: AttackOptions, variant: str, count: int, results: Results) -> Iterator[dict[str, Any]]:
+def _defences(attack: DpaAttackOptions, variant: str, count: int, results: Results) -> Iterator[dict[str, Any]]:
     trigger, target = attack.trigger_name, attack.target
     single = {name: results.singles[name, ""] for name in (variant, CLEAN)}
     shown = {name: results.singles[name, trigger] for name in (variant, CLEAN)}
@@ -96,7 +96,7 @@ def _row(
         "clean_twin_asr": twin["asr"],
         **certified(clean[CLEAN], triggered[CLEAN], target, count),
         "largest_radius": largest_radius(k),
-        "claim": "certified" if 2 * count <= largest_radius(k) else "empirical only",
+        "claim": _claim(count, k),
     }
 
 
@@ -133,7 +133,7 @@ def matrix(runs: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
     Every rate has two intervals at level `confidence`: *_low and *_high, Clopper–Pearson over the test images for the
     mean rate; *_seed_low and *_seed_high, Student's t over the seeds (empty for one seed), cut to [0, 1]. Neither
-    covers the other's chance.
+    covers the other's chance, and the second is of no width where all seeds agree.
     """
     rows = []
     for setting, own in runs.groupby(SETTING, sort=False, dropna=False):
@@ -163,6 +163,13 @@ def _interval(rate: str, own: pd.DataFrame, confidence: float) -> dict[str, floa
         half = stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     spread = {"seed_low": np.clip(mean - half, 0, 1), "seed_high": np.clip(mean + half, 0, 1)}
     return {**found, **{f"{rate}_{name}": float(value) for name, value in spread.items()}}
+
+
+def _claim(poisoned: int, k: int) -> str:
+    """What can be said at all of an attack that replaces so many images."""
+    if not poisoned:
+        return "no attack"
+    return "within reach of a certificate" if 2 * poisoned <= largest_radius(k) else "empirical only"
 
 
 def largest_radius(k: int) -> int:

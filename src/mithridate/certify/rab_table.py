@@ -71,10 +71,16 @@ def tabulate(
 
 def _shown(run: Certified, options: RabOptions) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """The clean test images, and those of other classes than the target with each attack's trigger."""
-    yield {"inputs": CLEAN, "trigger": ""}, run.rows[run.rows["trigger"] == ""]
     of = variants(options.attacks)
     attacks: Sequence[AttackOptions] = options.attacks if run.variant == CLEAN else [of[run.variant].attack]
+    own = {"attack": "", "target": ""} if run.variant == CLEAN else _named(attacks[0])
+    yield {"inputs": CLEAN, "trigger": "", **own}, run.rows[run.rows["trigger"] == ""]
     for attack in attacks:
         target = options.renumbered(attack).target
         chosen = (run.rows["trigger"] == attack.trigger_name) & (run.rows["label"] != target)
-        yield {"inputs": "triggered", "trigger": attack.trigger_name}, run.rows[chosen]
+        yield {"inputs": "triggered", "trigger": attack.trigger_name, **_named(attack)}, run.rows[chosen]
+
+
+def _named(attack: AttackOptions) -> dict[str, str]:
+    """An attack by name, and its target as the data set numbers it."""
+    return {"attack": attack.name, "target": str(attack.target)}

@@ -19,7 +19,7 @@ def select_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
     Raises InputError for fewer than two classes, one that stands twice, one that does not exist, and one
     without training or test images.
     """
-    given = f"classes {list(classes)} of {dataset.name}"
+    given = f"rab.classes {list(classes)} of {dataset.name}"
     if len(classes) < 2:
         raise InputError(f"{given} are fewer than two: give at least two.")
     if len(set(classes)) < len(classes):

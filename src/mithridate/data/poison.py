@@ -70,7 +70,9 @@ class Poisoned:
             yield piece
 
 
-def draw(labels: np.ndarray, attack: AttackOptions, count: int, seed: int, draw_seed: int) -> np.ndarray:
+def draw(
+    labels: np.ndarray, attack: AttackOptions, count: int, seed: int, draw_seed: int, key: str = "attacks"
+) -> np.ndarray:
     """Positions of `count` training images of the attack's sources (None: of all classes but the target):
     int64 [count], the first of a shuffle that the two seeds, target and sources determine. seed is the
     experiment's.
@@ -82,7 +84,7 @@ def draw(labels: np.ndarray, attack: AttackOptions, count: int, seed: int, draw_
     candidates = np.flatnonzero(labels != attack.target if sources is None else np.isin(labels, sources))
     if count > len(candidates):
         raise InputError(
-            f"attacks.poisoned asks for {count} images but the classes they come from (attacks.sources) have"
+            f"{key}.poisoned asks for {count} images but the classes they come from ({key}.sources) have"
             f" {len(candidates)}: ask for fewer."
         )
     shuffle = Stream("poison", seed, attack.target, text, draw_seed).permutations(1, len(candidates))[0]
@@ -95,26 +97,26 @@ def resolve_count(poisoned: float, n: int) -> int:
     return max(1, int(poisoned * n + 0.5)) if 0 < poisoned < 1 else int(poisoned)
 
 
-def poison(dataset: Dataset, variant: Variant, seed: int) -> Poisoned:
-    """The variant of a clean data set; seed is the experiment's.
+def poison(dataset: Dataset, variant: Variant, seed: int, key: str = "attacks") -> Poisoned:
+    """The variant of a clean data set; seed is the experiment's, key what messages call the configuration's block.
 
     Raises InputError for a target or source that is no class, for more images than there are, for a training set
     that is left with one class, and for a trigger that does not fit.
     """
     attack = variant.attack
-    for key, numbers in (("target", [attack.target]), ("sources", attack.sources or [])):
+    for name, numbers in (("target", [attack.target]), ("sources", attack.sources or [])):
         missing = [number for number in numbers if number >= dataset.num_classes]
         if missing:
             raise InputError(
-                f"attacks.{key}: {dataset.name} has no class {missing[0]}, give a number from 0 to"
+                f"{key}.{name}: {dataset.name} has no class {missing[0]}, give a number from 0 to"
                 f" {dataset.num_classes - 1}."
             )
     count = resolve_count(variant.poisoned, len(dataset.y_train))
-    index = draw(dataset.y_train, attack, count, seed, variant.seed)
+    index = draw(dataset.y_train, attack, count, seed, variant.seed, key)
     if (np.delete(dataset.y_train, index) == attack.target).all():
-        raise InputError(f"attacks.poisoned: {count} poisoned images leave one class in {dataset.name}: ask for fewer.")
+        raise InputError(f"{key}.poisoned: {count} poisoned images leave one class in {dataset.name}: ask for fewer.")
     before = dataset.x_train[index]
-    after = make_trigger(attack, dataset.shape).apply(before, dataset.scale)
+    after = make_trigger(attack, dataset.shape, key).apply(before, dataset.scale)
     return Poisoned(dataset, variant, index, after, realised_norm(before, after, dataset.scale))
 
 
@@ -139,11 +141,13 @@ def save_poisoned(path: str | Path, poisoned: Poisoned, val_index: np.ndarray, p
                 file.create_dataset(name, data=array)
 
 
-def save_triggered(path: str | Path, dataset: Dataset, attack: AttackOptions, provenance: Mapping[str, Any]) -> None:
+def save_triggered(
+    path: str | Path, dataset: Dataset, attack: AttackOptions, provenance: Mapping[str, Any], key: str = "attacks"
+) -> None:
     """Write the test images with the trigger: x_test, their true labels y_test, and trigger_norm float64 [n];
     the attribute sha256 is that of the clean data set. Raises InputError for a trigger that does not fit and where
     it cannot be written."""
-    clean, trigger = dataset.x_test, make_trigger(attack, dataset.shape)
+    clean, trigger = dataset.x_test, make_trigger(attack, dataset.shape, key)
     norms: list[np.ndarray] = []
 
     def triggered() -> Iterator[np.ndarray]:

@@ -62,16 +62,17 @@ class Trigger:
         return triggered
 
 
-def make_trigger(attack: AttackOptions, shape: tuple[int, int, int]) -> Trigger:
-    """The trigger of an attack for images of `shape` (channels, height, width).
+def make_trigger(attack: AttackOptions, shape: tuple[int, int, int], key: str = "attacks") -> Trigger:
+    """The trigger of an attack for images of `shape` (channels, height, width); key is what messages call the
+    configuration's block.
 
     Raises InputError where the trigger is larger than the image, and for a picture that is missing, cannot be
     decoded or does not fit.
     """
     if attack.trigger == "image":
-        return _picture(attack, shape)
+        return _picture(attack, shape, key)
     if attack.trigger == "patch":
-        _fit(f"attacks.size: {attack.size}", (attack.size, attack.size), shape)
+        _fit(f"{key}.size: {attack.size}", (attack.size, attack.size), shape)
         square = np.zeros(shape)
         square[:, -attack.size :, -attack.size :] = 1
         return Trigger(keep=1 - square, add=square)
@@ -79,7 +80,7 @@ def make_trigger(attack: AttackOptions, shape: tuple[int, int, int]) -> Trigger:
         uniform = Stream("trigger", "blending", *shape).uniform(*shape)
         pattern = ndtri(np.clip(uniform, SMALLEST_UNIFORM, 1 - SMALLEST_UNIFORM * 2))
     else:
-        pattern = _pixels(attack.trigger, shape)
+        pattern = _pixels(attack.trigger, shape, key)
     return Trigger(keep=np.ones(shape), add=pattern * (attack.delta / np.sqrt(np.square(pattern).sum())))
 
 
@@ -93,7 +94,7 @@ def realised_norm(clean: np.ndarray, triggered: np.ndarray, scale: float) -> np.
     return np.sqrt(squares) * scale
 
 
-def _pixels(trigger: str, shape: tuple[int, int, int]) -> np.ndarray:
+def _pixels(trigger: str, shape: tuple[int, int, int], key: str) -> np.ndarray:
     """1 at the trigger's pixels, in every channel."""
     four, kind = trigger == "fourpixel", "grey" if shape[0] == 1 else "colour"
     centre = (FOURPIXEL_CENTRE if four else ONEPIXEL_CENTRE)[kind]
@@ -103,24 +104,22 @@ def _pixels(trigger: str, shape: tuple[int, int, int]) -> np.ndarray:
         y, x = row + down, column + right
         if not (0 <= y < shape[1] and 0 <= x < shape[2]):
             raise InputError(
-                f"attacks.trigger: the trigger {trigger} is larger than the image, {shape_text(shape[1:])}:"
+                f"{key}.trigger: the trigger {trigger} is larger than the image, {shape_text(shape[1:])}:"
                 " choose onepixel or patch."
             )
         pattern[:, y, x] = 1
     return pattern
 
 
-def _picture(attack: AttackOptions, shape: tuple[int, int, int]) -> Trigger:
+def _picture(attack: AttackOptions, shape: tuple[int, int, int], key: str) -> Trigger:
     """The user's picture in the lower right corner, converted to grey or RGB as the images are."""
     path = Path(attack.path or "")
     channels = shape[0]
     if channels not in (1, 3):
-        raise InputError(
-            f"attacks.trigger: image needs images of 1 or 3 channels, these have {channels}: choose patch."
-        )
+        raise InputError(f"{key}.trigger: image needs images of 1 or 3 channels, these have {channels}: choose patch.")
     if not path.is_file():
-        raise InputError(f"attacks.path: {path} does not exist or is no file: give the path of a picture.")
-    _fit(f"attacks.path: {path}", image_header(path)[1], shape)
+        raise InputError(f"{key}.path: {path} does not exist or is no file: give the path of a picture.")
+    _fit(f"{key}.path: {path}", image_header(path)[1], shape)
     try:
         with Image.open(path) as file:
             picture = file.convert("RGBA")

@@ -13,6 +13,19 @@ Listed = BeforeValidator(_listed)
 """A single value stands for a list of one."""
 
 
+def distinct(values: list[Any]) -> list[Any]:
+    """The values. Raises ValueError where one stands twice."""
+    if len(set(values)) != len(values):
+        raise ValueError("the same value stands twice")
+    return values
+
+
+def number(value: float) -> str:
+    """A number in a file's name: 1, 0.5, 0.00001."""
+    text = f"{value:.12f}".rstrip("0").rstrip(".")
+    return text if float(text) == value else repr(value)
+
+
 class Strict(BaseModel):
     """An option block: unknown keys are errors, attribute docstrings are the documentation."""
 

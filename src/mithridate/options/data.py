@@ -6,7 +6,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from mithridate.options.base import Strict
 
-BUILTIN = ("digits", "digits28", "mnist", "fashion_mnist", "cifar10", "gtsrb")
+BUILTIN = {"digits": 10, "digits28": 10, "mnist": 10, "fashion_mnist": 10, "cifar10": 10, "gtsrb": 43}
+"""Built-in data sets and how many classes they have."""
 
 
 class DataOptions(Strict):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from mithridate.options.base import Listed, Strict
+from mithridate.options.base import Listed, Strict, distinct
 from mithridate.options.models import Model
 from mithridate.options.training import TrainingOptions
 
@@ -60,6 +60,4 @@ class DpaOptions(Strict):
     @field_validator("k", "d", "seeds", "methods")
     @classmethod
     def _distinct(cls, values: list[object]) -> list[object]:
-        if len(set(values)) != len(values):
-            raise ValueError("the same value stands twice")
-        return values
+        return distinct(values)

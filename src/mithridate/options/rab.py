@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from mithridate.options.attacks import AttackOptions
-from mithridate.options.base import Listed, Strict
+from mithridate.options.base import Listed, Strict, distinct
 from mithridate.options.models import Model
 from mithridate.options.training import AugmentationOptions, TrainingOptions
 
@@ -18,8 +18,8 @@ class RabOptions(Strict):
     """classes to tell apart, in this order; the published tasks are pairs (null: all, which is beyond them)"""
     sigma: Annotated[list[Positive], Listed, Field(min_length=1)] = [0.5]
     """standard deviation of the Gaussian noise on every training image, pixels being in [0, 1]"""
-    models: Annotated[int, Field(ge=2, le=100_000)] = 100
-    """networks, each trained on a noised copy of the training set of its own"""
+    models: Annotated[int, Field(ge=0, le=100_000)] = 100
+    """networks, each trained on a noised copy of the training set of its own (0: no RAB)"""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
     """probability with which a certificate may be wrong, for each test image by itself"""
     bounds: Annotated[list[Literal["clopper-pearson", "hoeffding"]], Listed, Field(min_length=1)] = [
@@ -56,9 +56,14 @@ class RabOptions(Strict):
     @field_validator("classes", "sigma", "bounds", "radii")
     @classmethod
     def _distinct(cls, values: list[object] | None) -> list[object] | None:
-        if values is not None and len(set(values)) != len(values):
-            raise ValueError("the same value stands twice")
-        return values
+        return values if values is None else distinct(values)
+
+    @field_validator("models")
+    @classmethod
+    def _enough(cls, models: int) -> int:
+        if models == 1:
+            raise ValueError("one network certifies nothing; give at least 2, or 0 for no RAB")
+        return models
 
     @field_validator("training")
     @classmethod

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from mithridate.errors import InputError
-from mithridate.options.attacks import AttackOptions, clash
+from mithridate.options.attacks import DpaAttackOptions, clash
 from mithridate.options.backdoor import GreedyOptions, SingleOptions
 from mithridate.options.base import Strict
 from mithridate.options.data import BUILTIN, DataOptions
-from mithridate.options.dpa import DpaOptions
+from mithridate.options.dpa import FINITE, PARTITIONED, DpaOptions
 from mithridate.options.rab import RabOptions
 
 
@@ -28,7 +28,7 @@ class Options(Strict):
     """level of the confidence intervals over the test sample"""
     dpa: DpaOptions = DpaOptions()
     """certified defence by partition aggregation"""
-    attacks: list[AttackOptions] = [AttackOptions()]
+    attacks: list[DpaAttackOptions] = [DpaAttackOptions()]
     """backdoor attacks that are run through the whole pipeline beside the clean training set"""
     single: SingleOptions = SingleOptions()
     """the undefended classifier that every attack is also run on"""
@@ -52,13 +52,37 @@ class Options(Strict):
         for name, attacks in (("attacks", self.attacks), ("rab.attacks", self.rab.attacks)):
             if problem := clash(attacks):
                 raise ValueError(f"{name}: {problem}")
-        unknown = {d for attack in self.attacks for d in attack.d} - set(self.dpa.d)
+        certified = {d for d in self.dpa.d if set(self.dpa.methods) & set(PARTITIONED if d == 1 else FINITE)}
+        if not certified:
+            raise ValueError(
+                f"dpa.methods: none of {', '.join(self.dpa.methods)} certifies single images for d in {self.dpa.d};"
+                f" add {', '.join(PARTITIONED)} (d = 1) or {', '.join(FINITE)} (d > 1)"
+            )
+        unknown = {d for attack in self.attacks for d in attack.d} - certified
         if unknown:
-            raise ValueError(f"attacks: d {sorted(unknown)} is not among dpa.d, so no clean ensemble stands beside it")
+            raise ValueError(
+                f"attacks: for d = {sorted(unknown)} there is no clean ensemble; add it to dpa.d, and to dpa.methods a"
+                " certificate for it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes(self) -> Self:
+        known = BUILTIN.get(self.dataset) if self.data.source == "builtin" else None
+        if known is not None:
+            asked = {"rab.classes": set(self.rab.classes or [])}
+            for key, attacks in (("attacks", self.attacks), ("rab.attacks", self.rab.attacks)):
+                asked[key] = {c for attack in attacks for c in (attack.target, *(attack.sources or []))}
+            for key, classes in asked.items():
+                if classes and max(classes) >= known:
+                    raise ValueError(f"{key}: {self.dataset} has no class {max(classes)}; its last is {known - 1}")
         for attack in self.rab.attacks:
             named = {attack.target, *(attack.sources or [])}
             if self.rab.classes is not None and not named <= set(self.rab.classes):
-                raise ValueError(f"rab.attacks: target and sources {sorted(named)} must be among rab.classes")
+                raise ValueError(
+                    f"rab.attacks: target and sources {sorted(named)} are not all among rab.classes"
+                    f" {self.rab.classes}; set rab.attacks as well (or rab.attacks: [] for none)"
+                )
         return self
 
 

@@ -71,7 +71,8 @@ class Runs:
 
     def attacked(self) -> list[tuple[str, Ensemble]]:
         """Poisoned variants, each with the ensembles that are trained on it."""
-        return [(name, e) for name, v in self.variants.items() for e in self.ensembles if e.d in v.attack.d]
+        d = {name: attack.d for attack in self.options.attacks for name in variants([attack])}
+        return [(name, e) for name in self.variants for e in self.ensembles if e.d in d[name]]
 
     def all(self) -> list[Run]:
         """Clean runs first; the clean test images before triggered ones."""
