@@ -1,5 +1,6 @@
 """Backdoors, Finite Aggregation, boosting, real attacks and RAB as their users call them."""
 
+import re
 import shutil
 
 import h5py
@@ -55,7 +56,8 @@ def test_only_touched_subsets_are_trained_and_the_others_would_have_come_out_the
     copy = Project(tmp_path / "project")
     shutil.copytree(attacked.folder, copy.folder, symlinks=True)
     log = next(copy.path(f"logs/digits/dpa/{POISONED}/{ensemble}/train_slice").glob("*.log")).read_text()
-    assert f"({len(clean) - len(changed)} without work" in log or len(clean) == len(changed)
+    taken = int(re.search(r"\((\d+) without work", log)[1])  # draws are nested: r = 1 may have trained some of r = 3
+    assert len(clean) - len(changed) <= taken < len(clean)
     shutil.rmtree(copy.path("checkpoints"))
     shutil.rmtree(copy.path(f"digits/dpa/{POISONED}"))
     rules = copy.folder / "workflow" / "rules" / "dpa.smk"
