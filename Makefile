@@ -31,6 +31,7 @@ config: env
 bench: env
 	$(BIN)/python benchmarks/certify.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/rab.py
 
 lint: env
 	$(BIN)/ruff check .

@@ -94,7 +94,9 @@ def test_the_band_is_that_of_the_whole_curve():
 
 
 def test_the_other_captions_count_what_the_tables_hold():
-    caption = vote_margins(CERTIFIED.rows, K)[1]
+    figure, caption = vote_margins(CERTIFIED.rows, K)
+    for axes in figure.axes:
+        assert sum(patch.get_height() for patch in axes.patches) == N  # nothing lies outside the histogram
     for method, name in (("dpa", "DPA"), ("runoff", "Run-off Election")):
         rows = CERTIFIED.rows[CERTIFIED.rows["method"] == method]
         margin, wrong = (rows["votes"] - rows["runner_up"]).median(), (~rows["correct"]).sum()

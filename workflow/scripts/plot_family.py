@@ -7,8 +7,8 @@ from mithridate.pictures.dpa import base_accuracies, partition_sizes, vote_margi
 from mithridate.pictures.style import save
 
 with logged(snakemake.log[0]):
-    out, k = snakemake.output, int(snakemake.wildcards.k)
+    out, voters = snakemake.output, int(snakemake.wildcards.k) * int(snakemake.wildcards.d)
     certificates, members = pd.read_csv(snakemake.input.certificates), pd.read_csv(snakemake.input.members)
-    save(vote_margins(certificates, k), out.vote_margins, out.vote_margins_caption)
+    save(vote_margins(certificates, voters), out.vote_margins, out.vote_margins_caption)
     save(partition_sizes(members), out.partition_sizes, out.partition_sizes_caption)
     save(base_accuracies(members), out.base_accuracies, out.base_accuracies_caption)

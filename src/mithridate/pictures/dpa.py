@@ -47,7 +47,7 @@ def _sentence(name: str, accuracy: pd.Series) -> str:
     )
 
 
-def vote_margins(certificates: pd.DataFrame, k: int) -> tuple[Figure, str]:
+def vote_margins(certificates: pd.DataFrame, voters: int) -> tuple[Figure, str]:
     """How far ahead the winning class is, for right and wrong predictions, by method."""
     methods = list(certificates["method"].unique())
     figure, grid = plt.subplots(1, len(methods), figsize=(4.2 * len(methods), 3.8), sharey=True, squeeze=False)
@@ -55,7 +55,7 @@ def vote_margins(certificates: pd.DataFrame, k: int) -> tuple[Figure, str]:
     for axes, method in zip(grid[0], methods, strict=True):
         rows = certificates[certificates["method"] == method]
         margin = rows["votes"] - rows["runner_up"]
-        bins = np.linspace(min(margin.min(), 0), k, 26)
+        bins = np.linspace(min(margin.min(), 0), voters, 26)
         right = rows["correct"].astype(bool)
         axes.hist(
             [margin[right], margin[~right]],
@@ -67,7 +67,7 @@ def vote_margins(certificates: pd.DataFrame, k: int) -> tuple[Figure, str]:
         axes.set(xlabel="votes ahead of the next class", title=NAMES[method])
         axes.legend(title="prediction")
         sentences.append(
-            f"{NAMES[method]}: median margin {margin.median():.0f} of {k} votes,"
+            f"{NAMES[method]}: median margin {margin.median():.0f} of {voters} votes,"
             f" {int((~right).sum())} of {len(rows)} predictions wrong."
         )
     grid[0, 0].set_ylabel("test images")
