@@ -11,11 +11,13 @@ report: "workflow/report/workflow.rst"
 
 
 # Jobs a family's training is cut into: on the clean training set, on a poisoned one (where few are trained anew), and
-# RAB's. Change with --set-scatter slices=16 poisoned=4; results do not depend on it.
+# RAB's; and blocks of test images that are certified under noise. Change with --set-scatter slices=16 poisoned=4; results
+# do not depend on it.
 scattergather:
     slices=2,
     poisoned=1,
     noised=1,
+    points=1,
 
 
 include: "workflow/rules/common.smk"
@@ -23,6 +25,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/dpa.smk"
 include: "workflow/rules/backdoor.smk"
 include: "workflow/rules/rab.smk"
+include: "workflow/rules/smoothing.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -43,6 +46,14 @@ wildcard_constraints:
     rab_variant=any_of(["clean", *RAB_VARIANTS]),
     sigma=any_of(RAB_SIGMAS),
     models=r"\d+",
+    # Of a poison in the name of its file.
+    procedure="gaussian|smoothadv|macer",
+    noise=r"\d+(\.\d+)?",
+    epsilon=r"\d+(\.\d+)?",
+    target_class=r"\d+",
+    other="(-other)?",
+    block=r"\d+-of-\d+",
+    training_set=r"clean|(gaussian-s[\d.]+|smoothadv-s[\d.]+|macer-s[\d.]+|random|own)-e[\d.]+-t\d+",
 
 
 # Everything: tables, pictures, and what the report shows.

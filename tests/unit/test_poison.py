@@ -90,6 +90,13 @@ def test_a_share_is_the_nearest_whole_number_and_at_least_one(poisoned, n, count
     assert resolve_count(poisoned, n) == count
 
 
+def test_a_test_set_of_the_target_alone_measures_nothing():
+    clean = validate(digits())
+    only = replace(clean, x_test=clean.x_test[:3], y_test=np.zeros(3, np.int64))
+    with pytest.raises(InputError, match="all test images of digits are of class 0"):
+        poison(only, variant(), 0)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -1,5 +1,6 @@
 """A copy of the project in which a test may run and edit what it likes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ SMALL = {  # what a test does not ask for is left out or made small
     "greedy": "{points: 0}",
     "single": "{training: {steps: 4}}",
     "rab": "{models: 4, training: {epochs: 1}, attacks: []}",
+    "smoothing": "{procedures: []}",
 }
 ATTACKED = {
     "dpa": "{k: [7], d: [1, 2], training: {steps: 20, batch_size: 8, strategy: loop}}",
@@ -25,6 +27,20 @@ ATTACKED = {
     "single": "{training: {steps: 20}}",
     "rab": "{models: 6, training: {epochs: 2}}",
 }
+SMOOTHED = {
+    "procedures": ["gaussian", "macer"],
+    "target": 0,  # an easy class, of which such victims certify something
+    "training": {"epochs": 2, "learning_rate": 0.01},
+    "attack": {"epochs": 2},
+    "certify": {"n": 200, "points": 4, "other_points": 2},
+}
+SMOOTHING = [  # all that a run with SMOOTHED makes of randomized smoothing
+    *(f"results/smoothing_{table}.csv" for table in ("cert", "claims")),
+    *(f"results/pictures/smoothing_{table}.html" for table in ("cert", "claims")),
+    *(f"results/pictures/smoothing/{name}.svg" for name in ("average_radii", "transfer")),
+    *(f"results/pictures/smoothing/{kind}.svg" for kind in ("gaussian-s0.25", "gaussian-s0.25-other", "macer-s0.25")),
+    *(f"results/digits/smoothing/poison/{name}-e0.1-t0.svg" for name in ("gaussian-s0.25", "macer-s0.25", "random")),
+]
 
 
 @dataclass
@@ -99,6 +115,20 @@ def attacked(tmp_path_factory) -> Project:
     done = made.run("--cores", "2", config=settings(ATTACKED))
     assert done.returncode == 0, done.stdout
     return made
+
+
+@pytest.fixture(scope="session")
+def smoothed(tmp_path_factory) -> Project:
+    """A finished small run of randomized smoothing; not to be changed."""
+    made = checkout(tmp_path_factory.mktemp("smoothed") / "project")
+    done = made.run("--cores", "2", *SMOOTHING, config=smoothing())
+    assert done.returncode == 0, done.stdout
+    return made
+
+
+def smoothing(**changes) -> tuple[str, ...]:
+    """SMOOTHED, changed, as `--config` takes it."""
+    return settings({"smoothing": json.dumps({**SMOOTHED, **changes})})
 
 
 def settings(options: dict[str, str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import mithridate.options.attacks
 import mithridate.options.base
 import mithridate.options.root
 import mithridate.options.runs
+import mithridate.options.smoothing_runs
 import mithridate.training.recipe
 
 mithridate.job.share_library()
@@ -32,6 +33,7 @@ GPUS = 1 if DEVICE == "cuda" else 0
 RUNS = mithridate.options.runs.Runs(OPTIONS)
 ATTACKS = {attack.name: attack for attack in OPTIONS.attacks}
 RAB_VARIANTS = mithridate.options.attacks.variants(OPTIONS.rab.attacks)
+VICTIMS = mithridate.options.smoothing_runs.victims(OPTIONS.smoothing)
 RAB_SIGMAS = [mithridate.options.base.number(sigma) for sigma in OPTIONS.rab.sigma]
 
 
@@ -155,17 +157,52 @@ def rab_triggered_images(wildcards) -> list[str]:
     return expand("results/{dataset}/rab/{task}/data/triggered/{trigger}.h5", trigger=names, allow_missing=True)
 
 
+def poison_file(wildcards) -> list[str]:
+    """The poison of a training set; none of the clean one."""
+    if wildcards.training_set == mithridate.options.attacks.CLEAN:
+        return []
+    return expand("results/{dataset}/smoothing/poison/{training_set}.h5", **wildcards)
+
+
+def victim_model(wildcards) -> str:
+    """The architecture of victims; where none other is configured, that of the poison's name alone is refused."""
+    if not wildcards.other:
+        return OPTIONS.smoothing.model
+    if OPTIONS.smoothing.other_model is None:
+        raise WorkflowError("smoothing.other_model is null: name another architecture.")
+    return OPTIONS.smoothing.other_model
+
+
+def victim_certificates(victim) -> list[str]:
+    """The certificates of a victim, block by block."""
+    blocks = len(gather.points("{scatteritem}"))
+    folder = f"results/{OPTIONS.dataset}/smoothing/{victim.folder}/certificates"
+    return [f"{folder}/{number}-of-{blocks}.csv.gz" for number in range(1, blocks + 1)]
+
+
+def own_splits() -> list[str]:
+    """A user's own poisoned training set."""
+    folder = OPTIONS.smoothing.own
+    files = [] if folder is None else [f"{folder}/{letter}_train.npy" for letter in "XY"]
+    missing = [name for name in files if not Path(name).is_file()]
+    if missing:
+        raise WorkflowError(
+            f"smoothing.own: {missing[0]} does not exist; give a folder with X_train.npy and Y_train.npy."
+        )
+    return files
+
+
 def own_data() -> list[str]:
     """A user's own data file or folder, so that a change to it is seen (within a folder: by `own_stamp`)."""
     path = OPTIONS.data.path
     if path is not None and not Path(path).exists():
-        raise WorkflowError(f"data.path: {path} does not exist; give the path of an .npz file or an image folder.")
+        raise WorkflowError(f"data.path: {path} does not exist; give the path of an .npz file or a folder.")
     return [] if path is None else [path]
 
 
 def own_stamp() -> str:
     """What changes when a file below a user's image folder does."""
-    return mithridate.closure.stamp(OPTIONS.data.path) if OPTIONS.data.source == "images" else ""
+    return mithridate.closure.stamp(OPTIONS.data.path) if OPTIONS.data.source in ("images", "npy") else ""
 
 
 # Final tables and their category in the report.
@@ -175,17 +212,27 @@ TABLES = {
     "backdoor_matrix": "Backdoors",
     "backdoor_runs": "Backdoors",
     "rab_cert": "RAB",
+    "smoothing_cert": "Randomized smoothing",
+    "smoothing_claims": "Randomized smoothing",
 }
 
 
 def shown_tables() -> list[str]:
-    present = {"Backdoors": bool(ATTACKS), "RAB": OPTIONS.rab.models > 0}
+    present = {"Backdoors": bool(ATTACKS), "RAB": OPTIONS.rab.models > 0, "Randomized smoothing": bool(VICTIMS)}
     return [table for table, category in TABLES.items() if present.get(category, True)]
 
 
 def rab_pictures() -> list[str]:
     names = ["clean", *RAB_VARIANTS] if OPTIONS.rab.models else []
     return expand("results/pictures/rab/{variant}/clean.svg", variant=names)
+
+
+def smoothing_pictures() -> list[str]:
+    kinds = {Path(victim.folder).name for victim in VICTIMS}
+    poisons = {victim.poison for victim in VICTIMS} - {mithridate.options.attacks.CLEAN}
+    names = ["average_radii", "transfer", *sorted(kinds)] if VICTIMS else []
+    folder = f"results/{OPTIONS.dataset}/smoothing/poison"
+    return [f"results/pictures/smoothing/{name}.svg" for name in names] + [f"{folder}/{name}.svg" for name in poisons]
 
 
 def greedy_picture() -> list[str]:

@@ -208,6 +208,85 @@ rule plot_noised:
         "../scripts/plot_noised.py"
 
 
+rule plot_smoothing:
+    input:
+        cert="results/smoothing_cert.csv",
+        claims="results/smoothing_claims.csv",
+    output:
+        average_radii=report(
+            "results/pictures/smoothing/average_radii.svg",
+            caption="../report/average_radii.rst",
+            category="Randomized smoothing",
+            subcategory="Overview",
+            labels={"result": "average certified radius"},
+        ),
+        average_radii_caption="results/pictures/smoothing/average_radii.rst",
+        transfer=report(
+            "results/pictures/smoothing/transfer.svg",
+            caption="../report/transfer.rst",
+            category="Randomized smoothing",
+            subcategory="Overview",
+            labels={"result": "every poison against every victim"},
+        ),
+        transfer_caption="results/pictures/smoothing/transfer.rst",
+    log:
+        "results/logs/plot_smoothing.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_smoothing.py"),
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_smoothing.py"
+
+
+rule plot_victims:
+    input:
+        cert="results/smoothing_cert.csv",
+    output:
+        picture=report(
+            "results/pictures/smoothing/{procedure}-s{noise}{other}.svg",
+            caption="../report/picture.rst",
+            category="Randomized smoothing",
+            subcategory="Certified accuracy",
+            labels={"result": "{procedure}, σ = {noise}{other}"},
+        ),
+        caption="results/pictures/smoothing/{procedure}-s{noise}{other}.rst",
+    log:
+        "results/logs/plot_victims/{procedure}-s{noise}{other}.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_victims.py"),
+        model=lambda wildcards: victim_model(wildcards),
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_victims.py"
+
+
+rule plot_poison:
+    input:
+        data="results/{dataset}/data/clean.h5",
+        poison="results/{dataset}/smoothing/poison/{training_set}.h5",
+    output:
+        picture=report(
+            "results/{dataset}/smoothing/poison/{training_set}.svg",
+            caption="../report/picture.rst",
+            category="Randomized smoothing",
+            subcategory="Poisoned images",
+            labels={"result": "{training_set}"},
+        ),
+        caption="results/{dataset}/smoothing/poison/{training_set}.rst",
+    log:
+        "results/logs/{dataset}/smoothing/plot_poison/{training_set}.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_poison.py"),
+    script:
+        "../scripts/plot_poison.py"
+
+
 rule describe_run:
     input:
         expand(
@@ -265,3 +344,4 @@ rule all_pictures:
         expand("results/pictures/backdoor/{attack}/success_rate.svg", attack=ATTACKS),
         greedy_picture(),
         rab_pictures(),
+        smoothing_pictures(),

@@ -44,6 +44,7 @@ def select_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
         x_test=dataset.x_test[rows["test"]],
         y_test=new[dataset.y_test[rows["test"]]],
         pixel_sum=None if dataset.pixel_sum is None else dataset.pixel_sum[rows["train"]],
+        val_index=None,  # drawn anew
         source=f"{dataset.source}; classes {', '.join(names)} only",
         class_names=names,
     )

@@ -29,7 +29,9 @@ NAMES_BYTES = 60_000  # an HDF5 attribute holds 64 kB
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Images uint8 [N,C,H,W], labels int64 [N] in 0..num_classes-1; pixel_sum int64 [N] of the training
-    images at their original size, None where it is the sum of x_train's own pixels."""
+    images at their original size, None where it is the sum of x_train's own pixels; val_index int64, sorted
+    positions of the training images that the data set's own source holds out, None where they are to be drawn
+    (what an artefact holds out is read by `load_val_index`)."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -40,6 +42,7 @@ class Dataset:
     name: str
     source: str
     class_names: list[str]
+    val_index: np.ndarray | None = None
 
     @property
     def num_classes(self) -> int:
@@ -114,8 +117,9 @@ def validate(dataset: Dataset, where: str | Path | None = None) -> Dataset:
 
 
 def sha256(dataset: Dataset, x_train: Iterable[np.ndarray] | None = None) -> str:
-    """SHA-256 over names, types, shapes and contents of the arrays, in a fixed order. x_train: its rows in
-    pieces, one after another, where they are not those in `dataset`."""
+    """SHA-256 over names, types, shapes and contents of the arrays, in a fixed order; val_index, a choice among
+    the training images, is no part of it. x_train: its rows in pieces, one after another, where they are not
+    those in `dataset`."""
     digest = hashlib.sha256()
     for name in (*ARRAYS, PIXEL_SUM):
         array = getattr(dataset, name)
@@ -135,10 +139,12 @@ def draw_val_index(n: int, fraction: float, seed: int) -> np.ndarray:
 
 
 def save(path: str | Path, dataset: Dataset, val_fraction: float, seed: int, provenance: Mapping[str, Any]) -> None:
-    """Write a clean data set. Raises InputError where the data is bad or cannot be written."""
+    """Write a clean data set, with its own val_index or else one that is drawn. Raises InputError where the data is
+    bad or cannot be written."""
     dataset = validate(dataset)
     arrays = {name: getattr(dataset, name) for name in ARRAYS}
-    arrays["val_index"] = draw_val_index(len(dataset.y_train), val_fraction, seed)
+    val_index = dataset.val_index
+    arrays["val_index"] = draw_val_index(len(dataset.y_train), val_fraction, seed) if val_index is None else val_index
     if dataset.pixel_sum is not None:
         arrays[PIXEL_SUM] = dataset.pixel_sum
     artefacts.write_hdf5(path, arrays, describe(dataset, sha256(dataset)), provenance)

@@ -100,8 +100,8 @@ def resolve_count(poisoned: float, n: int) -> int:
 def poison(dataset: Dataset, variant: Variant, seed: int, key: str = "attacks") -> Poisoned:
     """The variant of a clean data set; seed is the experiment's, key what messages call the configuration's block.
 
-    Raises InputError for a target or source that is no class, for more images than there are, for a training set
-    that is left with one class, and for a trigger that does not fit.
+    Raises InputError for a target or source that is no class, for a test set of the target alone, for more images than
+    there are, for a training set that is left with one class, and for a trigger that does not fit.
     """
     attack = variant.attack
     for name, numbers in (("target", [attack.target]), ("sources", attack.sources or [])):
@@ -111,6 +111,11 @@ def poison(dataset: Dataset, variant: Variant, seed: int, key: str = "attacks") 
                 f"{key}.{name}: {dataset.name} has no class {missing[0]}, give a number from 0 to"
                 f" {dataset.num_classes - 1}."
             )
+    if (dataset.y_test == attack.target).all():
+        raise InputError(
+            f"{key}.target: all test images of {dataset.name} are of class {attack.target}, so that no success can be"
+            " measured; choose another target."
+        )
     count = resolve_count(variant.poisoned, len(dataset.y_train))
     index = draw(dataset.y_train, attack, count, seed, variant.seed, key)
     if (np.delete(dataset.y_train, index) == attack.target).all():

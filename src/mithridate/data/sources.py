@@ -1,6 +1,6 @@
 """The one entry point: from the name and options of a data set to its arrays."""
 
-from mithridate.data import digits, files
+from mithridate.data import digits, files, splits
 from mithridate.data.dataset import Dataset, validate
 from mithridate.errors import InputError
 from mithridate.options.data import BUILTIN, DataOptions
@@ -11,8 +11,10 @@ def load_source(dataset_name: str, options: DataOptions) -> Dataset:
     if options.source != "builtin":
         if options.path is None:
             raise InputError(f"data.source is {options.source} but data.path is not set: give the path of your data.")
+        classes = options.classes if isinstance(options.classes, int) else None
+        if options.source == "npy":
+            return splits.load_npy(dataset_name, options.path, classes)
         if options.source == "npz":
-            classes = options.classes if isinstance(options.classes, int) else None
             return files.load_npz(dataset_name, options.path, options.layout, classes)
         names = options.classes if isinstance(options.classes, list) else None
         return files.load_images(dataset_name, options.path, options.image_size, names, options.channels)

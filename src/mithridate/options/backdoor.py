@@ -16,12 +16,12 @@ class SingleOptions(Strict):
         steps=1000,
         batch_size=16,
         learning_rate=0.1,
-        weight_decay=5e-4,
+        weight_decay=0,
         label_smoothing=0,
         strategy="loop",
         augmentation=AugmentationOptions(crop_padding=0, flip=False, rotation=0, scaling=0),
     )
-    """how it is trained; without augmentation by default, which would blur a trigger of single pixels"""
+    """how it is trained; without augmentation and weight decay by default, which would weaken the attack"""
 
 
 class GreedyOptions(Strict):

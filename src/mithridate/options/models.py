@@ -4,6 +4,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-NAMES = ("nin", "small_cnn", "late_pool_cnn", "mlp", "rab_mlp", "rab_cnn", "rab_resnet")
+NAMES = (
+    "nin",
+    "small_cnn",
+    "late_pool_cnn",
+    "mlp",
+    "rab_mlp",
+    "rab_cnn",
+    "rab_resnet",
+    "smoothing_digits",
+    "smoothing_mnist",
+    "resnet20",
+)
 
 Model = Annotated[str, Field(pattern=rf"^({'|'.join(NAMES)}|[\w.]+:\w+)$")]

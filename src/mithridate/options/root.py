@@ -13,6 +13,7 @@ from mithridate.options.base import Strict
 from mithridate.options.data import BUILTIN, DataOptions
 from mithridate.options.dpa import FINITE, PARTITIONED, DpaOptions
 from mithridate.options.rab import RabOptions
+from mithridate.options.smoothing import SmoothingOptions
 
 
 class Options(Strict):
@@ -36,6 +37,8 @@ class Options(Strict):
     """real attacks on single test images, by an attacker who knows all votes and chooses the partitions"""
     rab: RabOptions = RabOptions()
     """certified training against backdoors by smoothing the training set (RAB)"""
+    smoothing: SmoothingOptions = SmoothingOptions()
+    """randomized smoothing of victims trained on clean and on poisoned data"""
 
     @model_validator(mode="after")
     def _known_data(self) -> Self:
@@ -71,6 +74,7 @@ class Options(Strict):
         known = BUILTIN.get(self.dataset) if self.data.source == "builtin" else None
         if known is not None:
             asked = {"rab.classes": set(self.rab.classes or [])}
+            asked["smoothing.target"] = {self.smoothing.target} if self.smoothing.procedures else set()
             for key, attacks in (("attacks", self.attacks), ("rab.attacks", self.rab.attacks)):
                 asked[key] = {c for attack in attacks for c in (attack.target, *(attack.sources or []))}
             for key, classes in asked.items():

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mithridate.certify.intervals import clopper_pearson
-from mithridate.pictures.style import COLOURS, LINES, Figure, by_ensemble, plt
+from mithridate.pictures.style import COLOURS, LINES, Figure, by_ensemble, image_pairs, plt
 
 SHOWN = 6  # example images
 
@@ -15,20 +15,9 @@ SHOWN = 6  # example images
 def trigger_examples(clean: np.ndarray, triggered: np.ndarray, scale: float, norm: np.ndarray) -> tuple[Figure, str]:
     """Some test images uint8 [n,C,H,W] without and with the trigger, and the difference; norm [n] is its size."""
     count = min(SHOWN, len(clean))
-    rows = [clean[:count] * scale, triggered[:count] * scale]
-    rows.append(rows[1] - rows[0])
-    figure, grid = plt.subplots(3, count, figsize=(1.25 * count + 0.8, 4.1), squeeze=False)
-    reach = max(float(np.abs(rows[2]).max()), 1e-6)
-    for row, (name, images) in enumerate(zip(("as it is", "with trigger", "difference"), rows, strict=True)):
-        for axes, image in zip(grid[row], images, strict=True):
-            picture = image.transpose(1, 2, 0)
-            if row == 2:
-                axes.imshow(picture.mean(2), cmap="RdBu_r", vmin=-reach, vmax=reach)
-            else:
-                axes.imshow(picture if picture.shape[2] == 3 else picture[:, :, 0], cmap="gray", vmin=0, vmax=1)
-            axes.set(xticks=[], yticks=[])
-            axes.grid(False)
-        grid[row, 0].set_ylabel(name)
+    shown = clean[:count] * scale, triggered[:count] * scale
+    reach = max(float(np.abs(shown[1] - shown[0]).max()), 1e-6)
+    figure = image_pairs(*shown, ("as it is", "with trigger"), reach)
     return figure, (
         f"The first {count} test images, the same with the trigger, and the difference. Clipped to the range of pixels"
         f" and rounded to stored values, the trigger's L2 norm is {norm.mean():.2f} on average over {len(norm)} test"

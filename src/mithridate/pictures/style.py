@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 
 matplotlib.use("Agg")
@@ -21,6 +22,13 @@ NAMES = {
     "collective": "collective certificate",
     "clopper-pearson": "Clopper–Pearson",
     "hoeffding": "Hoeffding",
+    "gaussian": "Gaussian augmentation",
+    "smoothadv": "SmoothAdv",
+    "macer": "MACER",
+    "clean": "clean",
+    "poisoned": "poisoned",
+    "random": "random ±ε",
+    "own": "own poison",
 }
 COLOURS = {  # distinguishable without colour vision (Okabe & Ito)
     "single": "#555555",
@@ -31,6 +39,10 @@ COLOURS = {  # distinguishable without colour vision (Okabe & Ito)
     "collective": "#009E73",
     "clopper-pearson": "#0072B2",
     "hoeffding": "#D55E00",
+    "clean": "#0072B2",
+    "poisoned": "#D55E00",
+    "random": "#777777",
+    "own": "#009E73",
 }
 matplotlib.rcParams.update(
     {
@@ -47,7 +59,7 @@ matplotlib.rcParams.update(
 
 LINES = ["-", "--", ":", "-."]
 
-__all__ = ["COLOURS", "LINES", "NAMES", "Figure", "by_ensemble", "plt", "save"]
+__all__ = ["COLOURS", "LINES", "NAMES", "Figure", "by_ensemble", "image_pairs", "plt", "save"]
 
 
 def by_ensemble(table: pd.DataFrame, method: str = "method") -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -56,6 +68,23 @@ def by_ensemble(table: pd.DataFrame, method: str = "method") -> Iterator[tuple[s
         one = str(group)
         more = (f", d = {d}" if d != 1 else "") + (f", {seeds} seeds" if seeds != 1 else "")
         yield one, NAMES[one] if one == "single" else f"{NAMES[one]}, k = {k}{more}", rows
+
+
+def image_pairs(first: np.ndarray, second: np.ndarray, names: tuple[str, str], reach: float) -> Figure:
+    """Images [n,C,H,W] in [0,1], below each its counterpart, and below that their difference from −reach to +reach, the
+    mean over channels: axes [3, n] row by row."""
+    count = len(first)
+    figure, grid = plt.subplots(3, count, figsize=(1.25 * count + 0.8, 4.1), squeeze=False)
+    for row, images in enumerate((first, second, second - first)):
+        for axes, image in zip(grid[row], images.transpose(0, 2, 3, 1), strict=True):
+            if row == 2:
+                axes.imshow(image.mean(2), cmap="RdBu_r", vmin=-reach, vmax=reach)
+            else:
+                axes.imshow(image if image.shape[2] == 3 else image[:, :, 0], cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+            axes.grid(False)
+        grid[row, 0].set_ylabel((*names, "difference")[row])
+    return figure
 
 
 def save(picture: tuple[Figure, str], path: str | Path, caption: str | Path) -> None:

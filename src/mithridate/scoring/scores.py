@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from mithridate.artefacts import write_hdf5
 from mithridate.errors import InputError
-from mithridate.models.registry import builder, class_logits, initialise
+from mithridate.models.registry import class_logits
 from mithridate.options.dpa import ScoringOptions
 from mithridate.progress import Progress
 from mithridate.scoring.files import COUNTS
-from mithridate.streams import Stream
+from mithridate.scoring.network import empty_network, fill
 from mithridate.training.family import Family
 from mithridate.training.flags import FITTED
-from mithridate.training.stack import SKIPPED, keep_channels_last
 
 COMPARED = 512  # test images scored in both precisions when bf16 is asked for
 
@@ -53,8 +52,7 @@ class Scorer:
     ) -> None:
         self.options, self.num_classes = options, num_classes
         shape = (images.shape[1], images.shape[2], images.shape[3])
-        network = initialise(builder(model), shape, num_classes, Stream("template"))
-        self.network = keep_channels_last(network).to(device).eval()
+        self.network = empty_network(model, shape, num_classes, device)
         if options.precision == "bf16":
             layers = list(self.network) if isinstance(self.network, nn.Sequential) else []
             if not layers or not isinstance(layers[-1], nn.Linear):
@@ -72,7 +70,7 @@ class Scorer:
         changed = not_finite = compared = 0
         for position, flag in enumerate(family.flags):
             if flag == FITTED:  # any other member is the constant classifier: all-zero scores
-                self._load(family.member(position))
+                fill(self.network, family.member(position))
                 scores = self._forward(self.images, mean[position], std[position], self.options.precision)[: self.count]
                 if self.options.precision == "bf16":
                     sample = self.images[: -(-COMPARED // self.options.batch_size) * self.options.batch_size]
@@ -88,16 +86,6 @@ class Scorer:
         top = np.partition(result, -2, axis=2)[..., -2:]
         ties = int((top[..., 0] == top[..., 1])[:, family.flags == FITTED].sum())
         return Scores(result, changed, compared, ties, not_finite)
-
-    def _load(self, tensors: dict[str, np.ndarray]) -> None:
-        state = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
-        wrong = self.network.load_state_dict(state, strict=False)
-        missing = [name for name in wrong.missing_keys if not name.endswith(SKIPPED)]
-        if missing or wrong.unexpected_keys:
-            raise InputError(
-                f"the trained members do not fit the model ({', '.join([*missing, *wrong.unexpected_keys])}):"
-                " train the family again."
-            )
 
     def show(self, images: np.ndarray) -> None:
         """Take other images [n,C,H,W] of the same shape."""

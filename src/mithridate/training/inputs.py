@@ -9,6 +9,7 @@ from mithridate.data.dataset import Header, load_header, load_images, load_label
 from mithridate.data.partition import Subsets, load_subsets
 from mithridate.errors import InputError
 from mithridate.options.training import TrainingOptions
+from mithridate.training.procedure import Noising
 from mithridate.training.recipe import Recipe, resolve
 from mithridate.training.subset import Rows, Subset
 
@@ -37,7 +38,9 @@ def open_inputs(data: str | Path, subsets: str | Path) -> Inputs:
     return inputs
 
 
-def recipe_for(header: Header, training: dict[str, Any], *, model: str, seed: int, device: str) -> Recipe:
+def recipe_for(
+    header: Header, training: dict[str, Any], *, model: str, seed: int, device: str, noising: Noising | None = None
+) -> Recipe:
     """The recipe of the options `training` (plain values) for members shown images of a data set."""
     return resolve(
         TrainingOptions(**training),
@@ -47,4 +50,5 @@ def recipe_for(header: Header, training: dict[str, Any], *, model: str, seed: in
         scale=header.scale,
         seed=seed,
         device=device,
+        noising=noising,
     )

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mithridate.options.training import TrainingOptions
+from mithridate.training.procedure import Noising
 
 # Tile widths of the grouped strategy where it beats the loop, measured by `benchmarks/train.py --strategies` on a CPU
 # (docs/performance.md): architectures on images of at most SMALL pixels a side. Everything else runs as a loop.
@@ -29,6 +30,8 @@ class Recipe:
     width: int
     device: str
     """kind of device: cpu or cuda"""
+    noising: Noising | None = None
+    """the procedure of a victim of randomized smoothing; None: cross-entropy, without noise"""
 
     @property
     def masked(self) -> bool:
@@ -49,13 +52,14 @@ def resolve(
     scale: float,
     seed: int,
     device: str,
+    noising: Noising | None = None,
 ) -> Recipe:
     """Fill in what the options leave to the measured defaults of the architecture and kind of device."""
     strategy = options.strategy
     if strategy == "auto":
         strategy = "grouped" if _may_group(options, model, device) and max(shape[1:]) <= SMALL else "loop"
     width = _width(options, model) if strategy == "grouped" else 1
-    return Recipe(model, shape, num_classes, scale, seed, options, strategy, width, device)
+    return Recipe(model, shape, num_classes, scale, seed, options, strategy, width, device, noising)
 
 
 def most_slices(members: int, options: TrainingOptions, *, model: str, device: str) -> int:

@@ -153,10 +153,10 @@ class GroupedBatchNorm(nn.Module):
         self.momentum, self.eps, self.width = layer.momentum or 0.0, layer.eps, width
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is not None:
+        if mask is not None and self.training:
             return self._masked(x, mask)
-        mean, var = self.running_mean.view(-1), self.running_var.view(-1)
-        return F.batch_norm(x, mean, var, self.weight.flatten(), self.bias.flatten(), True, self.momentum, self.eps)
+        how = (self.running_mean.view(-1), self.running_var.view(-1), self.weight.flatten(), self.bias.flatten())
+        return F.batch_norm(x, *how, self.training, self.momentum, self.eps)
 
     def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
         channels = self.weight.shape[1]

@@ -14,6 +14,7 @@ from mithridate.streams import Stream
 from mithridate.training import plan
 from mithridate.training.augment import augment, count_numbers
 from mithridate.training.optimiser import OPTIMISERS
+from mithridate.training.procedure import NoisyLoss
 from mithridate.training.recipe import Recipe
 from mithridate.training.stack import Grouped, Single, Stack
 from mithridate.training.subset import Subset
@@ -29,6 +30,8 @@ class Course:
     rows: np.ndarray
     rates: np.ndarray
     numbers: Iterator[np.ndarray]
+    epoch: int
+    """steps in one pass over the images"""
 
 
 class TileTrainer:
@@ -56,6 +59,9 @@ class TileTrainer:
         self.mean = torch.zeros(width, 1, recipe.shape[0], 1, 1, device=device)
         self.std = torch.ones_like(self.mean)
         self.losses = torch.zeros(width, device=device)
+        self.noisy = None
+        if recipe.noising is not None:
+            self.noisy = NoisyLoss(recipe.noising, self.stack, batch, recipe.shape, recipe.device)
         self._resting = True  # some member may have finished; a captured step must not assume otherwise
         self._check_output()
         self._graph = self._capture() if recipe.device == "cuda" and recipe.options.cuda_graphs else None
@@ -103,10 +109,12 @@ class TileTrainer:
                 start += len(rows)
             yield slot, number, rows
 
+    def _name(self, number: int) -> tuple[int, str | int, int]:
+        """What a member's streams are keyed by: experiment seed, subset and boost seed alone."""
+        return self.recipe.seed, "all" if self.recipe.options.one_seed_for_all else number, self.boost
+
     def _stream(self, purpose: str, number: int) -> Stream:
-        """Keyed by experiment seed, subset and boost seed alone."""
-        subset = "all" if self.recipe.options.one_seed_for_all else number
-        return Stream(purpose, self.recipe.seed, subset, self.boost)
+        return Stream(purpose, *self._name(number))
 
     def _enter(self, slot: int, number: int, own: np.ndarray) -> Course:
         """Put a member's initial weights into its slot and plan all its steps; `own` are its images' rows."""
@@ -116,8 +124,10 @@ class TileTrainer:
         order = plan.batches(len(own), options, self._stream("batches", number))
         rows = np.where(order == plan.PADDING, BLACK, own[order])
         rates = plan.learning_rates(len(own), options)
-        stream = self._stream("augment", number)
-        return Course(rows, rates, plan.numbers(len(rates), options.batch_size, self.uniform.shape[2], stream))
+        numbers = plan.numbers(len(rates), options.batch_size, self.uniform.shape[2], self._stream("augment", number))
+        if self.noisy is not None:
+            self.noisy.enter(slot, "victim", *self._name(number))
+        return Course(rows, rates, numbers, -(-len(own) // options.batch_size))
 
     def _lay_out(self, courses: Sequence[Course], step: int) -> int:
         """Fill the step's input buffers; the batch size to run (smaller than the buffers' only in a loop)."""
@@ -132,6 +142,8 @@ class TileTrainer:
                     course.rates[step],
                     next(course.numbers),
                 )
+                if self.noisy is not None:
+                    self.noisy.lay_out(slot, step // course.epoch)
         self.rows.copy_(torch.from_numpy(rows))
         self.rates.copy_(torch.from_numpy(rates))
         self.uniform.copy_(torch.from_numpy(uniform))
@@ -139,18 +151,11 @@ class TileTrainer:
 
     def _step(self, size: int) -> None:
         """Forward, backward and update of every slot on the first `size` images of its batch."""
-        options, width = self.recipe.options, self.recipe.width
+        width = self.recipe.width
         rows = self.rows[:, :size]
         mask = rows != BLACK if self.recipe.masked and width > 1 else None
         images = self._images(rows, self.uniform[:, :size])
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-            logits = self.stack(images, mask)
-        losses = F.cross_entropy(
-            class_logits(logits.float()).flatten(0, 1),
-            self.labels[rows].flatten(),
-            reduction="none",
-            label_smoothing=options.label_smoothing,
-        ).view(width, size)
+        losses = self._losses(images, self.labels[rows], mask)
         if mask is None:
             loss, active = losses.mean(1), None
         else:
@@ -160,6 +165,21 @@ class TileTrainer:
         loss.sum().backward()
         self.optimiser.step(self.rates, active)
         self.losses.copy_(loss.detach() if active is None else torch.where(active, loss.detach(), self.losses))
+
+    def _losses(self, images: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
+        """[T,B]"""
+        options = self.recipe.options
+        bf16 = options.precision == "bf16"
+        if self.noisy is not None:
+            return self.noisy(images, labels, mask, bf16)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits = self.stack(images, mask)
+        return F.cross_entropy(
+            class_logits(logits.float()).flatten(0, 1),
+            labels.flatten(),
+            reduction="none",
+            label_smoothing=options.label_smoothing,
+        ).view(labels.shape)
 
     def _images(self, rows: Tensor, uniform: Tensor) -> Tensor:
         """Augmented, normalised images [T,B,C,H,W]."""
