@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeInt
 
 from mithridate.options.base import Strict
 from mithridate.options.models import Model
-from mithridate.options.training import AugmentationOptions, TrainingOptions
+from mithridate.options.training import NO_AUGMENTATION, TrainingOptions
 
 
 class SingleOptions(Strict):
@@ -19,7 +19,7 @@ class SingleOptions(Strict):
         weight_decay=0,
         label_smoothing=0,
         strategy="loop",
-        augmentation=AugmentationOptions(crop_padding=0, flip=False, rotation=0, scaling=0),
+        augmentation=NO_AUGMENTATION,
     )
     """how it is trained; without augmentation and weight decay by default, which would weaken the attack"""
 

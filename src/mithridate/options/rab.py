@@ -7,10 +7,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from mithridate.options.attacks import AttackOptions
 from mithridate.options.base import Listed, Strict, distinct
 from mithridate.options.models import Model
-from mithridate.options.training import AugmentationOptions, TrainingOptions
+from mithridate.options.training import NO_AUGMENTATION, TrainingOptions, plain_adam
 
 Positive = Annotated[float, Field(gt=0)]
-NO_AUGMENTATION = AugmentationOptions(crop_padding=0, flip=False, rotation=0, scaling=0)
 
 
 class RabOptions(Strict):
@@ -36,19 +35,7 @@ class RabOptions(Strict):
     """backdoors planted in the task's training set, as in `attacks`; the target is one of `classes`"""
     model: Model = "rab_mlp"
     """architecture: rab_mlp (digits), rab_cnn (MNIST), rab_resnet (CIFAR-10), any other, or your own as package.module:function"""
-    training: TrainingOptions = TrainingOptions(
-        epochs=30,
-        steps=None,
-        batch_size=32,
-        optimiser="adam",
-        learning_rate=1e-3,
-        weight_decay=0,
-        decay="constant",
-        warmup=0,
-        label_smoothing=0,
-        augmentation=NO_AUGMENTATION,
-        channels_last=False,
-    )
+    training: TrainingOptions = plain_adam(30, batch_size=32)
     """how each network is trained; augmentation would void the certificate and is refused"""
     batch_size: PositiveInt = 256
     """test images per forward pass"""

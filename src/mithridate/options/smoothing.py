@@ -16,10 +16,9 @@ from pydantic import (
 
 from mithridate.options.base import Listed, Strict, distinct
 from mithridate.options.models import Model
-from mithridate.options.training import AugmentationOptions, TrainingOptions
+from mithridate.options.training import NO_AUGMENTATION, TrainingOptions, plain_adam
 
 Procedure = Literal["gaussian", "smoothadv", "macer"]
-NO_AUGMENTATION = AugmentationOptions(crop_padding=0, flip=False, rotation=0, scaling=0)
 VICTIMS_ONLY = ("draws", "weight", "warmup_epochs")
 
 
@@ -162,20 +161,7 @@ class SmoothingOptions(Strict):
     """victims per training set, trained from different random numbers"""
     model: Model = "smoothing_digits"
     """architecture: smoothing_digits, smoothing_mnist, resnet20, any other, or your own as package.module:function"""
-    training: TrainingOptions = TrainingOptions(
-        epochs=30,
-        steps=None,
-        batch_size=100,
-        optimiser="adam",
-        learning_rate=2e-3,
-        weight_decay=0,
-        decay="constant",
-        warmup=0,
-        label_smoothing=0,
-        augmentation=NO_AUGMENTATION,
-        channels_last=False,
-        strategy="loop",
-    )
+    training: TrainingOptions = plain_adam(30, batch_size=100, learning_rate=2e-3, strategy="loop")
     """how victims are trained; few seeds side by side are no faster on a CPU (strategy: grouped, with width: seeds, trains them so)"""
     attack: BilevelOptions = BilevelOptions()
     """the poisoning attack"""

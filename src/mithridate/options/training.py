@@ -1,6 +1,6 @@
 """Options of the family trainer."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -18,6 +18,9 @@ class AugmentationOptions(Strict):
     """largest rotation in degrees, either way"""
     scaling: Share = 0.15
     """largest relative change of size, either way"""
+
+
+NO_AUGMENTATION = AugmentationOptions(crop_padding=0, flip=False, rotation=0, scaling=0)
 
 
 class TrainingOptions(Strict):
@@ -67,3 +70,10 @@ class TrainingOptions(Strict):
         if self.decay == "step" and self.epochs is None:
             raise ValueError("decay: step counts epochs, so it needs epochs (and steps: null)")
         return self
+
+
+def plain_adam(epochs: int, **changed: Any) -> TrainingOptions:
+    """Adam at a constant rate without augmentation, decay or smoothing, as most papers train small networks."""
+    plain = {"optimiser": "adam", "learning_rate": 1e-3, "weight_decay": 0, "decay": "constant", "warmup": 0}
+    plain |= {"label_smoothing": 0, "augmentation": NO_AUGMENTATION, "channels_last": False}
+    return TrainingOptions(**{"epochs": epochs, "steps": None, **plain, **changed})
