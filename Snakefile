@@ -48,11 +48,11 @@ wildcard_constraints:
     models=r"\d+",
     # Of a poison in the name of its file.
     procedure="gaussian|smoothadv|macer",
-    noise=r"\d+(\.\d+)?",
-    epsilon=r"\d+(\.\d+)?",
+    noise=r"0\.\d*[1-9]|[1-9]\d*(\.\d*[1-9])?",
+    epsilon=r"0|0\.\d*[1-9]|[1-9]\d*(\.\d*[1-9])?",
     target_class=r"\d+",
     other="(-other)?",
-    block=r"\d+-of-\d+",
+    block=r"[1-9]\d*-of-[1-9]\d*",
     training_set=r"clean|(gaussian-s[\d.]+|smoothadv-s[\d.]+|macer-s[\d.]+|random|own)-e[\d.]+-t\d+",
 
 

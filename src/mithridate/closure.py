@@ -52,7 +52,7 @@ def model_file(name: str) -> list[Path]:
         found = None
     if found is None or not found.origin:
         raise InputError(
-            f"dpa.model: no module {module} in the working directory or the environment; check the spelling."
+            f"model {name!r}: no module {module} in the working directory or the environment; check the spelling."
         )
     return [Path(found.origin)]
 

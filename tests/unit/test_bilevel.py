@@ -366,7 +366,7 @@ def test_networks_trained_on_the_poison_have_smaller_radii_than_on_random_change
 
     def radius(poison: Poison, seed: int) -> float:
         victim = Surrogate(asked, (1, 8, 8), 10, 1000 + seed)
-        x, y = torch.from_numpy(apply(images, poison)[keep]), torch.from_numpy(labels[keep])
+        x, y = torch.from_numpy(apply(images, labels, held_out, poison)[keep]), torch.from_numpy(labels[keep])
         for epoch in range(20):
             order = torch.from_numpy(Stream("victim", seed, epoch).permutations(1, len(y))[0])
             for rows in order.split(100):

@@ -52,7 +52,7 @@ def test_every_overlay_is_valid(overlay):
         ({"seed": -1}, "key seed is -1"),
         ({"device": "tpu"}, "key device is 'tpu': input should be 'auto', 'cpu' or 'cuda'"),
         ({"confidence": 95}, "less than 1"),
-        ({"dataset": "imagenet"}, "'imagenet' is not one of digits.*data.source: npz or images"),
+        ({"dataset": "imagenet"}, "'imagenet' is not one of digits.*data.source: npz, images or npy"),
         ({"dataset": "mine", "data": {"source": "npz"}}, "data.path"),
         ({"data": {"path": "x.npz"}}, "data.path"),
         ({"dataset": "../up"}, "key dataset"),

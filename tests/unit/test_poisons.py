@@ -127,7 +127,7 @@ def test_the_random_poison_moves_every_pixel_as_far_as_it_may():
 
 
 def test_a_poison_survives_its_file(poison, tmp_path):
-    path = tmp_path / "random-s0-e0.1-t2.h5"
+    path = tmp_path / "random-e0.1-t2.h5"
     save_poison(path, poison, data().images, {"commit": "x"})
     read = load_poison(path, SHA)
     for name in ("images", "index", "labels"):
@@ -136,7 +136,7 @@ def test_a_poison_survives_its_file(poison, tmp_path):
     for name in ("sha256", "procedure", "sigma", "epsilon", "target", "seed", "options"):
         assert getattr(read, name) == getattr(poison, name)
     pd.testing.assert_frame_equal(read.history, poison.history)
-    without = tmp_path / "without.h5"
+    without = tmp_path / "without" / "random-e0.1-t2.h5"
     save_poison(without, replace(poison, history=pd.DataFrame()), data().images, {})
     assert load_poison(without, SHA).history.empty
 
@@ -148,13 +148,13 @@ def test_files_are_equal_but_for_provenance(poison, tmp_path):
 
 
 def test_a_poison_outside_its_ball_is_never_written(poison, tmp_path):
-    with pytest.raises(InputError, match=r"p\.h5 leaves the ball"):
-        save_poison(tmp_path / "p.h5", replace(poison, epsilon=0.09), data().images, {})
+    with pytest.raises(InputError, match=r"random-e0\.1-t2\.h5 leaves the ball"):
+        save_poison(tmp_path / "random-e0.1-t2.h5", replace(poison, epsilon=0.09), data().images, {})
     assert not any(tmp_path.iterdir())
 
 
 def test_other_files_are_refused(poison, tmp_path):
-    path = tmp_path / "p.h5"
+    path = tmp_path / "random-e0.1-t2.h5"
     with pytest.raises(InputError, match="does not exist"):
         load_poison(path, SHA)
     save_poison(path, poison, data().images, {})
@@ -165,7 +165,7 @@ def test_other_files_are_refused(poison, tmp_path):
         save_poison(path, poison, data().images, {})
         with h5py.File(path, "r+") as file:
             change(file)
-        with pytest.raises(InputError, match=r"p\.h5"):
+        with pytest.raises(InputError, match=r"random-e0\.1-t2\.h5"):
             load_poison(path, SHA)
 
     def put(name, value):
@@ -186,21 +186,29 @@ def test_other_files_are_refused(poison, tmp_path):
     broken(put("index", poison.index - 100))
     broken(put("labels", poison.labels - 1))
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(InputError, match=r"p\.h5"):
+    with pytest.raises(InputError, match=r"random-e0\.1-t2\.h5"):
         load_poison(path, SHA)
 
 
+def test_a_renamed_file_is_refused(poison, tmp_path):
+    save_poison(tmp_path / "random-e0.01-t2.h5", poison, data().images, {})
+    with pytest.raises(InputError, match=r"random-e0\.01-t2\.h5 holds the poison random-e0\.1-t2: it was renamed"):
+        load_poison(tmp_path / "random-e0.01-t2.h5", SHA)
+
+
 def test_a_poison_is_put_into_its_training_set_and_no_other(poison):
-    poisoned = apply(IMAGES, poison)
+    poisoned = apply(IMAGES, LABELS, VAL, poison)
     assert poisoned.dtype == np.float32
     np.testing.assert_array_equal(poisoned[poison.index], poison.images)
     rest = np.delete(np.arange(N), poison.index)
     np.testing.assert_array_equal(poisoned[rest], IMAGES[rest])
     assert not np.shares_memory(poisoned, IMAGES)
-    with pytest.raises(InputError, match="the poison replaces row"):
-        apply(IMAGES[:10], poison)
+    fewer, more = VAL[LABELS[VAL] != 2], np.append(VAL, poison.index[0])
+    for labels, val_index in ((LABELS[:10], VAL[:2]), (LABELS[::-1], VAL), (LABELS, fewer), (LABELS, more)):
+        with pytest.raises(InputError, match=r"random-e0\.1-t2 does not replace all .* class 2 that are not held out"):
+            apply(IMAGES[: len(labels)], labels, val_index, poison)
     with pytest.raises(InputError, match="the poison leaves the ball"):
-        apply(IMAGES[::-1], poison)
+        apply(IMAGES[::-1], LABELS, VAL, poison)
 
 
 # uint8 ----------------------------------------------------------------------------------------------------------------

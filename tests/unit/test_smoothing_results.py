@@ -29,7 +29,7 @@ def certified(victim: Victim, ours: list[list[float]], others: list[list[float]]
         where = [*OURS, *OTHERS][: len(radii[0])] + OTHERS[: len(radii[1])]
         label = np.where(np.isin(where, OURS), TARGET, 1)
         columns = {"seed": seed, "index": where, "label": label, "n": 50}
-        tables.append(pd.DataFrame({**columns, "radius": np.abs(radius), "correct": radius >= 0}))
+        tables.append(pd.DataFrame({**columns, "radius": np.abs(radius), "correct": radius >= 0, "retrained": False}))
     return Certified(victim, pd.concat(tables, ignore_index=True))
 
 
@@ -73,7 +73,7 @@ def test_the_order_of_the_rows_and_empty_blocks_change_no_table(tmp_path):
     for victim in (CLEAN, POISONED):
         known = {"seed": np.repeat([0, 1], n // 2), "index": np.tile(np.arange(n // 2), 2)}
         known["label"] = np.where(known["index"] < 40, TARGET, 1)
-        radii = {"n": 50, "radius": draws.gamma(2, 0.1, n), "correct": draws.random(n) < 0.8}
+        radii = {"n": 50, "radius": draws.gamma(2, 0.1, n), "correct": draws.random(n) < 0.8, "retrained": False}
         runs.append(Certified(victim, pd.DataFrame({**known, **radii})))
         (tmp_path / "empty.csv").write_text(",".join(runs[-1].rows) + "\n")
         blocks = [pd.read_csv(tmp_path / "empty.csv"), runs[-1].rows.sample(frac=1, random_state=1)]
@@ -104,7 +104,7 @@ def test_claims_compare_seeds_and_images_in_pairs():
     assert (ours["seeds"], ours["n_test"]) == (2, 3)
     others = table.loc["others"]
     assert (others["drop"], others["drop_low"], others["drop_high"]) == (0, 0, 0)
-    assert others["claim"] == "does not hold"
+    assert others["claim"] == "undecided"  # two images judge nothing
     assert (others["seeds"], others["n_test"]) == (2, 2)
 
 
@@ -114,9 +114,10 @@ def test_clean_victims_that_certify_nothing_have_nothing_to_lose():
     table = claims([clean, RUNS[1]], options(), 0.95).set_index("test_classes")
     ours = table.loc["target"]
     assert ours["claim"] == NOTHING_TO_LOSE
-    assert ours[["acr", "drop", "drop_low", "drop_high"]].isna().all()
+    assert ours[["drop", "drop_low", "drop_high"]].isna().all()
     assert (ours["acr_clean"], ours["seeds"], ours["n_test"]) == (0, 2, 3)
-    assert table.loc["others", "claim"] == "does not hold"
+    assert ours["acr"] == pytest.approx((0.1 + 0.3 + 0.1 + 0.1) / 6)
+    assert table.loc["others", "claim"] == "undecided"
 
 
 def test_each_victim_is_compared_with_its_own_clean_twin():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mithridate.attacks.exchange import own_poison, splits_of
 from mithridate.attacks.poisons import (
     Poison,
     apply,
@@ -12,10 +13,8 @@ from mithridate.attacks.poisons import (
     ball,
     check_ball,
     load_poison,
-    own_poison,
     random_poison,
     save_poison,
-    splits_of,
 )
 from mithridate.data.dataset import Dataset, draw_val_index, load, load_val_index, save, sha256, validate
 from mithridate.data.digits import digits
@@ -172,14 +171,14 @@ def test_a_poison_goes_out_and_comes_in_again(scale, tmp_path):
         np.testing.assert_array_equal(getattr(own, name), getattr(poison, name))
         assert getattr(own, name).dtype == getattr(poison, name).dtype
     assert (own.procedure, own.sigma, own.epsilon, own.target, own.seed) == ("own", 0, EPSILON, TARGET, 3)
-    np.testing.assert_array_equal(apply(pixels, own), apply(pixels, poison))
-    save_poison(tmp_path / "own.h5", own, pixels[own.index], {})
-    np.testing.assert_array_equal(load_poison(tmp_path / "own.h5", SHA).images, own.images)
+    np.testing.assert_array_equal(apply(pixels, LABELS, VAL, own), apply(pixels, LABELS, VAL, poison))
+    save_poison(tmp_path / "own-e0.1-t2.h5", own, pixels[own.index], {})
+    np.testing.assert_array_equal(load_poison(tmp_path / "own-e0.1-t2.h5", SHA).images, own.images)
 
 
 def test_only_the_training_part_goes_out_poisoned(poison):
     made, clean = splits(poison), splits()
-    np.testing.assert_array_equal(made.images["train"], apply(GREY * SCALE, poison)[TRAIN])
+    np.testing.assert_array_equal(made.images["train"], apply(GREY * SCALE, LABELS, VAL, poison)[TRAIN])
     moved = np.abs(made.images["train"] - clean.images["train"]).max((1, 2, 3)) > 0
     np.testing.assert_array_equal(moved, LABELS[TRAIN] == TARGET)
     for name in ("val", "test"):
@@ -190,12 +189,28 @@ def test_only_the_training_part_goes_out_poisoned(poison):
 
 def test_a_poison_of_other_rows_does_not_go_out(poison):
     held_out = replace(poison, index=np.sort(np.append(poison.index[1:], VAL[3])))
-    with pytest.raises(InputError, match=f"the poison replaces row {VAL[3]}, which is held out"):
-        splits(held_out)
+    for index in (held_out.index, poison.index + N, poison.index[1:]):
+        with pytest.raises(InputError, match="does not replace all training images of class 2 that are not held out"):
+            splits(replace(poison, index=index))
     with pytest.raises(InputError, match="the poison leaves the ball"):
         splits(replace(poison, index=poison.index[::-1]))
-    with pytest.raises(InputError, match="the poison replaces row"):
-        splits(replace(poison, index=poison.index + N))
+
+
+def test_quantised_poisons_go_out_in_whole_grey_levels(poison):
+    test = GREY[::-1], LABELS[::-1]
+    made = splits_of(GREY, LABELS, VAL, *test, scale=1 / 255, num_classes=5, poison=poison, quantise=True)
+    levels = made.images["train"] * 255
+    assert np.abs(levels - np.rint(levels)).max() < 1e-4
+    assert np.abs(np.rint(levels) - GREY[TRAIN]).max() == 25  # 0.1 is 25.5 grey levels
+
+
+def test_digits_go_out_and_come_in_again(tmp_path):
+    data = validate(digits())
+    known = data.x_train, data.y_train, np.arange(0, 1437, 9), data.x_test, data.y_test
+    export_splits(tmp_path, splits_of(*known, scale=data.scale, num_classes=10))
+    again = read(tmp_path)
+    assert again.scale == data.scale
+    np.testing.assert_array_equal(again.x_test, data.x_test)
 
 
 def test_files_of_a_data_set_take_a_poison_of_that_data_set(folder):

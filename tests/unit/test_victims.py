@@ -18,6 +18,7 @@ from mithridate.streams import Stream
 from mithridate.training import costs, plan
 from mithridate.training.checkpoints import Checkpoints
 from mithridate.training.family import Family, train_family, weight_hash
+from mithridate.training.flags import FITTED, RETRAINED
 from mithridate.training.procedure import NoisyLoss
 from mithridate.training.recipe import Recipe, resolve
 from mithridate.training.stack import Grouped, Single
@@ -34,6 +35,7 @@ CONSTANTS = {
     "macer": MacerOptions(draws=3, weight=2, beta=4, gamma=6),
 }
 STRATEGIES = [{"strategy": "loop"}, {"strategy": "grouped", "width": 2}]
+HELD_OUT = np.arange(4)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -165,8 +167,8 @@ def test_twins_start_from_the_same_weights_batches_and_noise(procedure, options,
     monkeypatch.setattr(NoisyLoss, "__call__", spied)
     monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
     r = recipe(procedure, **options)
-    known = attack_data(IMAGES, LABELS, np.array([0, 1, 2, 3]), target=2, num_classes=CLASSES, sha256="abc")
-    poisoned = apply(IMAGES, random_poison(known, epsilon=0.1, seed=0))
+    known = attack_data(IMAGES, LABELS, HELD_OUT, target=2, num_classes=CLASSES, sha256="abc")
+    poisoned = apply(IMAGES, LABELS, HELD_OUT, random_poison(known, epsilon=0.1, seed=0))
     clean, other = (hashes(train_victims(images, LABELS, 2, r)) for images in (IMAGES, poisoned))
     assert not set(clean) & set(other)
     half = len(seen) // 2
@@ -174,7 +176,7 @@ def test_twins_start_from_the_same_weights_batches_and_noise(procedure, options,
     assert all(torch.equal(a, b) for a, b in zip(*starts, strict=True))
     for before, after in zip(seen[:half], seen[half:], strict=True):  # at every step: batches, noise, radius
         assert all(torch.equal(a, b) for a, b in zip(before[-3:], after[-3:], strict=True))
-    still = apply(IMAGES, random_poison(known, epsilon=0.0, seed=0))
+    still = apply(IMAGES, LABELS, HELD_OUT, random_poison(known, epsilon=0.0, seed=0))
     assert hashes(train_victims(still, LABELS, 2, r)) == clean
 
 
@@ -239,7 +241,7 @@ def test_only_a_victim_that_diverges_is_trained_again(options, monkeypatch, caps
     printed = capsys.readouterr().out.splitlines()
     assert printed == [f"victims [1] diverged: trained again from other random numbers ({number})" for number in (1, 2)]
     assert hashes(family) == [hashes(whole)[0], hashes(again)[0], hashes(whole)[2]]
-    assert not family.flags.any()
+    assert family.flags.tolist() == [FITTED, RETRAINED, FITTED]
     assert family.subset_ids.tolist() == [0, 1, 2]
     assert family.losses.tolist() == [whole.losses[0], again.losses[0], whole.losses[2]]
     np.testing.assert_array_equal(family.keys, np.stack([whole.keys[0], again.keys[0], whole.keys[2]]))

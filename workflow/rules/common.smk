@@ -164,6 +164,11 @@ def poison_file(wildcards) -> list[str]:
     return expand("results/{dataset}/smoothing/poison/{training_set}.h5", **wildcards)
 
 
+def sees_grey_levels(wildcards) -> bool:
+    """Whether a poison is rounded; the clean training set is in grey levels anyway."""
+    return OPTIONS.smoothing.quantised and wildcards.training_set != mithridate.options.attacks.CLEAN
+
+
 def victim_model(wildcards) -> str:
     """The architecture of victims; where none other is configured, that of the poison's name alone is refused."""
     if not wildcards.other:

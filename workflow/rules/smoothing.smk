@@ -87,6 +87,7 @@ rule export_splits:
         "../../envs/mithridate.yaml"
     params:
         code=code("export_splits.py"),
+        quantised=sees_grey_levels,
     script:
         "../scripts/export_splits.py"
 
@@ -112,7 +113,7 @@ rule train_victims:
         model=lambda wildcards: victim_model(wildcards),
         training=lambda wildcards: OPTIONS.smoothing.victims(wildcards.procedure).model_dump(mode="json"),
         constants=lambda wildcards: OPTIONS.smoothing.constants(wildcards.procedure).victim_constants(),
-        quantised=lookup(dpath="smoothing/quantised", within=config),
+        quantised=sees_grey_levels,
         seeds=lookup(dpath="smoothing/seeds", within=config),
         seed=lookup(dpath="seed", within=config),
         device=DEVICE,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mithridate.attacks.poisons import own_poison, save_poison
+from mithridate.attacks.exchange import own_poison
+from mithridate.attacks.poisons import save_poison
 from mithridate.data.dataset import load_header, load_images, load_labels, load_val_index
 from mithridate.errors import InputError
 from mithridate.job import logged

@@ -6,7 +6,7 @@ from pathlib import Path
 from mithridate import device
 from mithridate.attacks.poisons import load_poison
 from mithridate.attacks.training_part import training_part
-from mithridate.data.dataset import load_header
+from mithridate.data.dataset import load_header, load_images, load_labels, load_val_index
 from mithridate.job import logged
 from mithridate.options.smoothing import CONSTANTS
 from mithridate.progress import Progress
@@ -20,7 +20,8 @@ with logged(snakemake.log[0]):
     device.prepare(params.device)
     header, procedure = load_header(data), wildcards.procedure
     poison = load_poison(snakemake.input.poison[0], header.sha256) if snakemake.input.poison else None
-    images, labels = training_part(data, poison, quantise=params.quantised)
+    known = load_images(data, "train"), load_labels(data, "train"), load_val_index(data)
+    images, labels = training_part(*known, poison, scale=header.scale, quantise=params.quantised)
     how = {"model": params.model, "seed": params.seed, "device": params.device}
     how["noising"] = noising(procedure, float(wildcards.noise), CONSTANTS[procedure](**params.constants))
     recipe = recipe_for(replace(header, scale=1.0), params.training, **how)  # images are in [0, 1] already

@@ -98,7 +98,8 @@ class Attacker:
             raise InputError(
                 f"smoothing.attack: {TRIES} networks diverged in epoch {self.epoch} of the attack on"
                 f" {self.setting.procedure} ({error}); lower smoothing.attack.learning_rate"
-                f" (now {self.setting.options.learning_rate:g})."
+                f" (now {self.setting.options.learning_rate:g}), or mend {self.setting.model} if its outputs are no"
+                " numbers."
             ) from error
         self._restart()
 

@@ -7,7 +7,7 @@ each. Every stored pixel differs from its original by at most ε, exactly as wel
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,13 @@ import numpy as np
 import pandas as pd
 
 from mithridate import artefacts
-from mithridate.data.checks import shape_text
-from mithridate.data.splits import SLACK, Splits, read_split
+from mithridate.data.splits import SLACK
 from mithridate.errors import InputError
+from mithridate.options.base import number
 from mithridate.streams import Stream
 
 ARRAYS = ("images", "index", "labels")
 FIELDS = ("sha256", "procedure", "sigma", "epsilon", "target", "seed")  # attributes that are plain values
-ROUNDING = 1e-6  # what another program's float32 arithmetic may add to a pixel
-REMEDY = "poison the X_train.npy that the workflow writes of this data set, keeping its rows, labels and order"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +65,12 @@ class Poison:
     options: Mapping[str, Any] = field(default_factory=dict)
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     """one row an epoch, of numbers"""
+
+    @property
+    def name(self) -> str:
+        """What its file is called, without the ending."""
+        noise = f"-s{number(self.sigma)}" if self.sigma else ""
+        return f"{self.procedure}{noise}-e{number(self.epsilon)}-t{self.target}"
 
 
 def attack_data(
@@ -120,102 +124,19 @@ def random_poison(data: AttackData, *, epsilon: float, seed: int) -> Poison:
     return Poison(made, data.index, labels, data.sha256, "random", 0.0, epsilon, data.target, seed)
 
 
-def own_poison(
-    folder: str | Path,
-    images: np.ndarray,
-    labels: np.ndarray,
-    val_index: np.ndarray,
-    *,
-    scale: float,
-    target: int,
-    epsilon: float,
-    seed: int,
-    sha256: str,
-) -> Poison:
-    """A user's: X_train.npy and Y_train.npy of a folder, which hold the training part as `splits_of` cuts it.
+def apply(images: np.ndarray, labels: np.ndarray, val_index: np.ndarray, poison: Poison) -> np.ndarray:
+    """The whole training set, float32 [N,C,H,W] in [0, 1] with labels [N] and held-out rows, with the poison in its
+    place; a copy.
 
-    images: the whole clean training set, uint8 [N,C,H,W], which `scale` takes to [0, 1]; labels [N]; val_index: sorted
-    positions of its held-out rows. Every training image of the target counts as poisoned, moved or not. Raises
-    InputError for other rows or labels than the training part's, and for an image of another class, or one of the
-    target by more than ε, that differs from the clean one; pixels within rounding of the ball are clipped into it.
+    Raises InputError where the poison is not one of all rows of its target that are not held out, or leaves the ε-ball:
+    then it is another training set's.
     """
-    rows = np.delete(np.arange(len(labels)), val_index)
-    clean, classes = images[rows] * np.float32(scale), labels[rows]
-    given = _training_part(Path(folder), clean, classes)
-    change, ours = np.abs(given - clean).max((1, 2, 3)), classes == target
-    if (wrong := change > np.where(ours, epsilon, 0) + ROUNDING).any():
-        row = int(wrong.argmax())
-        reason = f"only class {target} (smoothing.target) may be moved: {REMEDY}"
-        if ours[row]:
-            reason = f"smoothing.epsilon is {epsilon:g}: raise it or clip the images to it"
+    kept = np.ones(len(labels), bool)
+    kept[val_index] = False
+    if not np.array_equal(np.sort(poison.index), np.flatnonzero(kept & (labels == poison.target))):
         raise InputError(
-            f"{Path(folder) / 'X_train.npy'}: row {row}, of class {classes[row]}, is {change[row]:g} away from the"
-            f" clean image but {reason}."
-        )
-    made = np.clip(given[ours], *ball(clean[ours], epsilon))
-    return Poison(made, rows[ours], classes[ours].astype(np.int64), sha256, "own", 0.0, epsilon, target, seed)
-
-
-def _training_part(folder: Path, clean: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The images of X_train.npy, which has the rows and labels of the clean training part, float32 [n,C,H,W]."""
-    given, given_labels, _ = read_split(folder, "train")
-    if given.shape != clean.shape:
-        raise InputError(
-            f"{folder / 'X_train.npy'} holds images {shape_text(given.shape)} but the clean training part is"
-            f" {shape_text(clean.shape)} (rows, channels, height, width): {REMEDY}."
-        )
-    if (wrong := given_labels != labels).any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"{folder / 'Y_train.npy'}: row {row} is of class {given_labels[row]} but of class {labels[row]} in the"
-            f" clean training part: {REMEDY}."
-        )
-    return given
-
-
-def splits_of(
-    images: np.ndarray,
-    labels: np.ndarray,
-    val_index: np.ndarray,
-    test_images: np.ndarray,
-    test_labels: np.ndarray,
-    *,
-    scale: float,
-    num_classes: int,
-    poison: Poison | None = None,
-) -> Splits:
-    """What `export_splits` writes of a data set, uint8 [N,C,H,W] which `scale` takes to [0, 1]: val is the training
-    set's rows val_index; train is the others in stored order, poisoned where a poison is given.
-
-    Raises InputError where the poison was made for another data set or other held-out rows.
-    """
-    rows = np.delete(np.arange(len(labels)), val_index)
-    train = images[rows] * np.float32(scale)
-    if poison is not None:
-        held_out = np.isin(poison.index, val_index)
-        if held_out.any():
-            raise InputError(
-                f"the poison replaces row {poison.index[held_out][0]}, which is held out: it was made for other"
-                " held-out rows; make it again."
-            )
-        train = apply(train, replace(poison, index=np.searchsorted(rows, poison.index)))
-    pixels = {
-        "train": train,
-        "val": images[val_index] * np.float32(scale),
-        "test": test_images * np.float32(scale),
-    }
-    return Splits(pixels, {"train": labels[rows], "val": labels[val_index], "test": test_labels}, num_classes)
-
-
-def apply(images: np.ndarray, poison: Poison) -> np.ndarray:
-    """The whole training set, float32 [N,C,H,W] in [0, 1], with the poison in its place; a copy.
-
-    Raises InputError where a row does not exist or a pixel lies outside the ε-ball: then it is another training set.
-    """
-    if len(poison.index) and int(poison.index.max()) >= len(images):
-        raise InputError(
-            f"the poison replaces row {poison.index.max()} of a training set of {len(images)}: it was made for another"
-            " data set; make it again."
+            f"the poison {poison.name} does not replace all training images of class {poison.target} that are not held"
+            " out: it was made for another data set or split; make it again."
         )
     check_ball(poison, images[poison.index], "the poison")
     poisoned = images.copy()
@@ -254,7 +175,8 @@ def save_poison(path: str | Path, poison: Poison, clean: np.ndarray, provenance:
 def load_poison(path: str | Path, sha256: str) -> Poison:
     """The poison of a file, which must have been made for the data set with this SHA-256.
 
-    Raises InputError for a missing or damaged file, one that is no poison, and one of another data set.
+    Raises InputError for a missing or damaged file, one that is no poison, one of another data set, and one whose name
+    says otherwise than its content.
     """
     arrays, given = artefacts.read_hdf5(path, *ARRAYS), artefacts.read_attributes(path)
     foreign = InputError(f"{path} is no poison of this workflow: delete it and make it again.")
@@ -276,7 +198,10 @@ def load_poison(path: str | Path, sha256: str) -> Poison:
     if len(np.unique(index)) < len(index) or (len(index) and index.min() < 0) or (labels != fields["target"]).any():
         raise foreign
     table = pd.DataFrame({column: history[f"history/{column}"] for column in columns})
-    return Poison(images, index, labels, **fields, options=options, history=table)
+    poison = Poison(images, index, labels, **fields, options=options, history=table)
+    if poison.name != Path(path).stem:
+        raise InputError(f"{path} holds the poison {poison.name}: it was renamed; delete it and make it again.")
+    return poison
 
 
 def quantised(poison: Poison, clean: np.ndarray, scale: float) -> np.ndarray:

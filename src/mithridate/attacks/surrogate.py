@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mithridate.attacks.costs import upper_cost
 from mithridate.attacks.hypergradient import Adam
+from mithridate.errors import InputError
 from mithridate.models.registry import builder, class_logits, initialise
 from mithridate.options.smoothing import BilevelOptions, MacerOptions, Procedure, ProcedureOptions, SmoothAdvOptions
 from mithridate.streams import Stream
@@ -59,6 +60,20 @@ class Surrogate:
         flat = (1, len(self.weights))
         self.weight_steps = Adam(flat, options.learning_rate, setting.device)
         self.vector_steps = Adam(flat, options.vector_rate, setting.device)
+
+        self._check(shape, num_classes)
+
+    def _check(self, shape: tuple[int, int, int], num_classes: int) -> None:
+        """A network that is none for these images and classes is an error at once."""
+        model = self.setting.model
+        try:
+            logits = self._logits(self.weights, False)(torch.zeros(2, *shape, device=self.setting.device))
+        except Exception as error:  # a user's own code
+            raise InputError(f"smoothing.model: {model} does not take images of shape {shape}: {error}") from error
+        if logits.shape != (2, num_classes):
+            raise InputError(
+                f"smoothing.model: {model} must return logits [batch, {num_classes}], not {list(logits.shape)}."
+            )
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state, for checkpoints; the tensors themselves."""

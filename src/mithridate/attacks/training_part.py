@@ -1,4 +1,4 @@
-"""The training part of a data set on disk, as attackers and victims of randomized smoothing see it."""
+"""The training part of a data set, as attackers and victims of randomized smoothing see it."""
 
 from pathlib import Path
 
@@ -6,36 +6,35 @@ import numpy as np
 
 from mithridate.attacks.poisons import AttackData, Poison, apply, attack_data, quantised
 from mithridate.data.dataset import load_header, load_images, load_labels, load_val_index
-from mithridate.errors import InputError
 
 
 def attack_data_of(path: str | Path, target: int) -> AttackData:
     """What the attacker knows of the clean data set at `path`. Raises InputError as `attack_data` does."""
     header = load_header(path)
-    known = _pixels(path), load_labels(path, "train"), load_val_index(path)
+    pixels = np.asarray(load_images(path, "train")) * np.float32(header.scale)
+    known = pixels, load_labels(path, "train"), load_val_index(path)
     return attack_data(*known, target=target, num_classes=header.num_classes, sha256=header.sha256)
 
 
-def training_part(path: str | Path, poison: Poison | None, *, quantise: bool) -> tuple[np.ndarray, np.ndarray]:
+def training_part(
+    images: np.ndarray,
+    labels: np.ndarray,
+    val_index: np.ndarray,
+    poison: Poison | None,
+    *,
+    scale: float,
+    quantise: bool,
+) -> tuple[np.ndarray, np.ndarray]:
     """Images float32 [n,C,H,W] in [0, 1] and labels int64 [n] of all training rows that are not held out, in stored
-    order, with the poison in its place; quantise rounds the poison to grey levels. Raises InputError as `apply` does,
-    and for a poison of held-out images.
+    order, with the poison in its place; quantise rounds the poison to grey levels.
+
+    images: the whole clean training set, uint8 [N,C,H,W], which `scale` takes to [0, 1]; labels [N]; val_index: its
+    held-out rows. Raises InputError as `apply` does.
     """
-    images, labels, held_out = _pixels(path), load_labels(path, "train"), load_val_index(path)
-    if poison is not None and np.isin(poison.index, held_out).any():
-        raise InputError(
-            "the poison holds images that are held out here: it was made for another split; make it again."
-        )
+    pixels = np.asarray(images) * np.float32(scale)
     if poison is not None:
-        images = apply(images, poison)
+        pixels = apply(pixels, labels, val_index, poison)
         if quantise:
-            scale, clean = load_header(path).scale, load_images(path, "train")[poison.index]
-            images[poison.index] = quantised(poison, clean, scale) * np.float32(scale)
-    kept = np.ones(len(labels), bool)
-    kept[held_out] = False
-    return images[kept], labels[kept]
-
-
-def _pixels(path: str | Path) -> np.ndarray:
-    """All training images float32 [N,C,H,W] in [0, 1]."""
-    return np.asarray(load_images(path, "train")) * np.float32(load_header(path).scale)
+            pixels[poison.index] = quantised(poison, images[poison.index], scale) * np.float32(scale)
+    rows = np.delete(np.arange(len(labels)), val_index)
+    return pixels[rows], labels[rows]

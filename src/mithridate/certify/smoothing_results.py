@@ -36,9 +36,9 @@ def tabulate(runs: Sequence[Certified], options: SmoothingOptions, confidence: f
 
     certified_accuracy with Clopper–Pearson (ci) and bootstrap intervals over the test images; acr, the average
     certified radius, with its bootstrap interval, is the same in all rows of a victim's seed and group; n is the mean
-    number of noises an image; largest_radius what so many noises could certify at most; poison_pixels whether victims
-    saw the poison in whole grey levels (uint8) or as it was made (float32). Where certification stopped early it says
-    something of radii up to stop_radius alone: larger ones and acr are left out.
+    number of noises an image; largest_radius what so many noises could certify at most, vacuous a radius beyond it;
+    poison_pixels whether victims saw the poison in whole grey levels (uint8) or as it was made (float32). Where
+    certification stopped early it says something of radii up to stop_radius alone: larger ones and acr are left out.
     Raises InputError where nothing is left.
     """
     how, parts = options.certify, []
@@ -60,6 +60,7 @@ def tabulate(runs: Sequence[Certified], options: SmoothingOptions, confidence: f
                 table = table.assign(**names, n=rows["n"].mean(), alpha=how.alpha)
                 table["poison_pixels"] = "uint8" if options.quantised else "float32"
                 most = largest_radius(how.n, run.victim.sigma, alpha)
+                table["vacuous"] = table["radius"] > most
                 parts.append(
                     table.assign(largest_radius=most)[[*names, *table.columns.drop([*names]), "largest_radius"]]
                 )
@@ -68,7 +69,8 @@ def tabulate(runs: Sequence[Certified], options: SmoothingOptions, confidence: f
 
 def claims(runs: Sequence[Certified], options: SmoothingOptions, confidence: float) -> pd.DataFrame:
     """One row per victim that is not clean and group of test classes: how far the average certified radius fell from
-    the clean twin's, with its interval, and whether the claim holds that it falls by more than 30 % (Mehra et al.)."""
+    the clean twin's, with its interval, and whether the claim holds that it falls by more than 30 % (Mehra et al.);
+    retrained counts the networks on both sides that are no twins, since their training diverged at first."""
     clean = {_twin(run): run for run in runs if run.victim.poison == CLEAN}
     rows = []
     for run in runs:
@@ -79,15 +81,23 @@ def claims(runs: Sequence[Certified], options: SmoothingOptions, confidence: flo
             nothing = float("nan")
             if options.certify.sequential:
                 drop = Drop(nothing, nothing, nothing, nothing, nothing, STOPPED, len(before), len(before[0]))
-            elif all(np.where(table["correct"], table["radius"], 0).sum() == 0 for table in before.values()):
-                drop = Drop(0.0, nothing, nothing, nothing, nothing, NOTHING_TO_LOSE, len(before), len(before[0]))
+            elif all(_credit(table).sum() == 0 for table in before.values()):
+                left = float(
+                    np.mean([np.where(table["correct"], table["radius"], 0).mean() for table in after.values()])
+                )
+                drop = Drop(0.0, left, nothing, nothing, nothing, NOTHING_TO_LOSE, len(before), len(before[0]))
             else:
                 drop = acr_drop(before, after, confidence)
             row = {**run.victim.row(), "target": options.target, "test_classes": group}
             row |= {"acr_clean": drop.clean, "acr": drop.poisoned, "drop": drop.drop}
+            lost = [bool(table["retrained"].any()) for tables in (before, after) for table in tables.values()]
             row |= {"drop_low": drop.low, "drop_high": drop.high, "claim": drop.verdict}
-            rows.append({**row, "seeds": drop.seeds, "n_test": drop.n_test})
+            rows.append({**row, "seeds": drop.seeds, "n_test": drop.n_test, "retrained": sum(lost)})
     return pd.DataFrame(rows)
+
+
+def _credit(table: pd.DataFrame) -> np.ndarray:
+    return np.where(table["correct"], table["radius"], 0.0)
 
 
 def _twin(run: Certified) -> tuple[str, float, str]:

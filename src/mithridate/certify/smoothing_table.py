@@ -17,6 +17,7 @@ from mithridate.streams import Stream
 
 RESAMPLES = 10_000
 BLOCK = 1_000  # resamples in memory at once
+FEWEST = 10  # test images on which a claim is judged
 CLAIMED_DROP = 0.30  # Mehra et al., CVPR 2021: the average certified radius falls by more than this
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
@@ -100,10 +101,10 @@ def acr_drop(
     2007); of S seeds S − 1 are drawn, which makes the variance between few seeds unbiased (Rao & Wu, JASA 83, 1988).
 
     verdict: "holds" if the whole interval lies above the threshold, "does not hold" if it lies below it, otherwise
-    "undecided", as always with one seed, which says nothing about retraining. The interval is meant to cover the drop
-    over new seeds and images with probability `confidence`, but two or three seeds show little of the spread, so that
-    it covers less often. Raises InputError unless the seeds, test images and labels of both are the same and some clean
-    radius is positive.
+    "undecided", as always with one seed, which says nothing about retraining, and with fewer than ten test images. The
+    interval is meant to cover the drop over new seeds and images with probability `confidence`, but two or three seeds
+    show little of the spread, so that it covers less often. Raises InputError unless the seeds, test images and labels
+    of both are the same and some clean radius is positive.
     """
     if not clean or set(clean) != set(poisoned):
         raise InputError(
@@ -123,7 +124,8 @@ def acr_drop(
         parts.append(_relative_drop(*totals))
     low, high = _interval(np.concatenate(parts), confidence)
     above, below = low > threshold, high < threshold
-    verdict = UNDECIDED if len(seeds) == 1 or not (above or below) else HOLDS if above else FAILS
+    too_few = len(seeds) == 1 or radii.shape[2] < FEWEST or low == high
+    verdict = UNDECIDED if too_few or not (above or below) else HOLDS if above else FAILS
     return Drop(
         float(averages[0]),
         float(averages[1]),

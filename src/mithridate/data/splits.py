@@ -13,12 +13,12 @@ import numpy as np
 from mithridate.artefacts import atomic
 from mithridate.data.checks import MAX_CLASSES, check_labels, shape_text
 from mithridate.data.dataset import Dataset, validate
-from mithridate.data.files import SCALE
 from mithridate.errors import InputError
 
 NAMES = ("train", "val", "test")
 COLOURS = (1, 3)  # channels that images may have
 SLACK = 1e-3  # of a grey level: what float32 may take from a whole number of them
+LEVELS = (255, 16)  # grey levels that images may be in
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +73,13 @@ def load_npy(name: str, folder: str | Path, classes: int | None = None) -> Datas
     """The data set of six files. Its training set is the train rows followed by the val rows, which are the held-out
     ones; without `classes`, there are as many as one-hot labels are wide.
 
-    Raises InputError as `import_splits` does, and for pixels that are not whole grey levels k/255.
+    Raises InputError as `import_splits` does, and for pixels that are not whole grey levels k/255 (or k/16, as in
+    scikit-learn's digits).
     """
     splits = import_splits(folder)
-    x, y = {part: _grey_levels(Path(folder) / f"X_{part}.npy", splits.images[part]) for part in NAMES}, splits.labels
+    levels = next((n for n in LEVELS if not any(_between(images, n).any() for images in splits.images.values())), 255)
+    x = {part: _grey_levels(Path(folder) / f"X_{part}.npy", splits.images[part], levels) for part in NAMES}
+    y = splits.labels
     n_train, n_val = len(y["train"]), len(y["val"])
     dataset = Dataset(
         x_train=np.concatenate([x["train"], x["val"]]),
@@ -84,7 +87,7 @@ def load_npy(name: str, folder: str | Path, classes: int | None = None) -> Datas
         x_test=x["test"],
         y_test=y["test"],
         pixel_sum=None,
-        scale=SCALE,
+        scale=1 / levels,
         name=name,
         source=f"npy files of folder {Path(folder).name}",
         class_names=[str(number) for number in range(splits.num_classes if classes is None else classes)],
@@ -93,18 +96,21 @@ def load_npy(name: str, folder: str | Path, classes: int | None = None) -> Datas
     return validate(dataset, folder)
 
 
-def _grey_levels(path: Path, images: np.ndarray) -> np.ndarray:
+def _between(images: np.ndarray, levels: int) -> np.ndarray:
+    """Which pixels, in [0, 1], are no whole number of grey levels."""
+    return np.abs(images * levels - np.rint(images * levels)) > SLACK
+
+
+def _grey_levels(path: Path, images: np.ndarray, levels: int) -> np.ndarray:
     """uint8 [N,C,H,W] of the pixels of a file, float32 in [0, 1]."""
-    levels = images * 255
-    whole = np.rint(levels)
-    between = np.abs(levels - whole) > SLACK
+    between = _between(images, levels)
     if between.any():
         row = int(between.any((1, 2, 3)).argmax())
         raise InputError(
-            f"{path} holds pixels between grey levels (row {row}: {images[row][between[row]][0]:g} is no k/255), as"
-            " poisoned images do: give clean images in data.path, and a poisoned training set as smoothing.own."
+            f"{path} holds pixels between grey levels (row {row}: {images[row][between[row]][0]:g} is no k/{levels}),"
+            " as poisoned images do: give clean images in data.path, and a poisoned training set as smoothing.own."
         )
-    return whole.astype(np.uint8)
+    return np.rint(images * levels).astype(np.uint8)
 
 
 def _images(path: Path) -> np.ndarray:

@@ -44,10 +44,19 @@ class Options(Strict):
     def _known_data(self) -> Self:
         if self.data.source == "builtin" and self.dataset not in BUILTIN:
             raise ValueError(
-                f"dataset: {self.dataset!r} is not one of {', '.join(BUILTIN)}; for your own data give data.source: npz or images, and data.path"
+                f"dataset: {self.dataset!r} is not one of {', '.join(BUILTIN)}; for your own data give data.source: npz, images or npy, and data.path"
             )
         if (self.data.source == "builtin") == (self.data.path is not None):
-            raise ValueError("data.path goes with data.source: npz or images, and they need it")
+            raise ValueError("data.path goes with data.source: npz, images or npy, and they need it")
+        return self
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Self:
+        if self.smoothing.procedures and self.data.validation_fraction == 0 and self.data.source != "npy":
+            raise ValueError(
+                "data.validation_fraction is 0, but the attack on randomized smoothing measures itself on held-out images;"
+                " raise it (or smoothing.procedures: [] for none)"
+            )
         return self
 
     @model_validator(mode="after")

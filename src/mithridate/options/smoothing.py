@@ -124,7 +124,7 @@ class CertifyOptions(Strict):
     """noises from which the class is chosen"""
     n: PositiveInt = 10_000
     """noises from which its probability is bounded"""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
     """probability with which a certificate may be wrong, for each test image by itself"""
     points: PositiveInt = 20
     """test images of the target class that are certified, drawn at random (all where there are fewer)"""
@@ -137,17 +137,35 @@ class CertifyOptions(Strict):
     stop_radius: NonNegativeFloat = 0.0
     """radius at which sequential certification stops"""
     radii: Annotated[list[NonNegativeFloat], Listed, Field(min_length=1)] = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75]
-    """radii of the table, L2"""
+    """radii of the table, L2; with `sequential` those up to stop_radius alone"""
+
+    @field_validator("radii")
+    @classmethod
+    def _distinct(cls, radii: list[float]) -> list[float]:
+        return distinct(radii)
+
+    @model_validator(mode="after")
+    def _stops(self) -> Self:
+        if self.sequential and min(self.radii) > self.stop_radius:
+            raise ValueError(
+                f"radii: none is at most stop_radius = {self.stop_radius:g}, beyond which nothing is certified; add one"
+            )
+        return self
+
+    @property
+    def last_alpha(self) -> float:
+        """What is left of alpha for the last look (certify.anytime.FINAL_SHARE)."""
+        return self.alpha / 2 if self.sequential else self.alpha
 
 
 class SmoothingOptions(Strict):
     procedures: Annotated[list[Procedure], Listed] = ["gaussian", "smoothadv", "macer"]
     """how victims are trained: with Gaussian noise, on adversarial examples under noise, or to maximise the certified radius (none: no smoothing)"""
-    sigma: Annotated[list[PositiveFloat], Listed, Field(min_length=1)] = [0.25]
+    sigma: Annotated[list[Annotated[float, Field(ge=1e-6, le=100)]], Listed, Field(min_length=1)] = [0.25]
     """standard deviation of the noise in training and certification, pixels being in [0, 1]"""
     target: NonNegativeInt = 8
     """class whose images are poisoned and whose certified radius the attack drives down"""
-    epsilon: NonNegativeFloat = 0.1
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.1
     """largest change of a pixel of a poisoned image"""
     quantised: bool = False
     """round poisoned images towards the originals to whole grey levels before victims see them"""
@@ -190,12 +208,18 @@ class SmoothingOptions(Strict):
 
     @model_validator(mode="after")
     def _certifiable(self) -> Self:
-        alpha = self.certify.alpha
+        alpha = self.certify.last_alpha
         if self.certify.n < (least := math.ceil(-math.log2(alpha))):
             largest = self.sigma[0] * NormalDist().inv_cdf(alpha ** (1 / least))
             raise ValueError(
                 f"certify.n: {self.certify.n} noises certify nothing at alpha = {alpha:g}; the least number is {least},"
                 f" and the largest radius possible with it {largest:.4f} at sigma = {self.sigma[0]:g}"
+            )
+        largest = min(self.sigma) * NormalDist().inv_cdf(alpha ** (1 / self.certify.n))
+        if self.certify.sequential and largest <= self.certify.stop_radius:
+            raise ValueError(
+                f"certify.stop_radius: {self.certify.stop_radius:g} is out of reach; the largest radius possible with"
+                f" n = {self.certify.n} is {largest:.4f} at sigma = {min(self.sigma):g}"
             )
         return self
 

@@ -60,6 +60,7 @@ def average_radii(cert: pd.DataFrame, confidence: float | None = None) -> tuple[
     """The average certified radius on the target class for every kind of network and every training set but those of
     transferred poisons. confidence: level of the intervals in the table, named in the caption if given."""
     cert = _by_training_set(cert).drop_duplicates(["victim", "label", "seed"])
+    measured = bool(cert["acr"].notna().any())  # not where certification stopped early
     victims, labels = list(cert["victim"].unique()), list(cert["label"].unique())
     width = 0.8 / len(labels)
     wide = max(5.2, 1.4 + len(victims) * max(1.3, 0.4 * len(labels), _inches(victims)))
@@ -81,7 +82,7 @@ def average_radii(cert: pd.DataFrame, confidence: float | None = None) -> tuple[
     axes.grid(False, axis="x")
     axes.set_axisbelow(True)
     axes.set(ylabel="average certified radius (L2)", xlim=(-0.6, len(victims) - 0.4))
-    axes.set_ylim(0, 1.05 * max(cert["acr"].max(), cert["acr_high"].max()) or 1)
+    axes.set_ylim(0, 1.05 * max(cert["acr"].max(), cert["acr_high"].max()) or 1) if measured else axes.set_ylim(0, 1)
     figure.legend(
         loc="outside upper center", ncols=max(1, min(len(labels), int(wide / (0.7 + _inches(labels))))), fontsize=9
     )

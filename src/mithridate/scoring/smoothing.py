@@ -148,7 +148,7 @@ class Counter:
         if not_finite:
             raise InputError(
                 f"the network {self.model} gives outputs that are not finite for test image {index} under noise: its"
-                " training diverged, so train it again, with a smaller learning rate for instance."
+                " training diverged or its code is wrong: lower the learning rate, or mend it."
             )
 
 

@@ -12,7 +12,7 @@ from mithridate.errors import InputError
 from mithridate.options.smoothing import MacerOptions, Procedure, ProcedureOptions, SmoothAdvOptions
 from mithridate.progress import Progress
 from mithridate.training.family import Family, train_family
-from mithridate.training.flags import DIVERGED, UNFITTABLE
+from mithridate.training.flags import DIVERGED, FITTED, RETRAINED, UNFITTABLE
 from mithridate.training.procedure import Noising
 from mithridate.training.recipe import Recipe
 from mithridate.training.subset import Subset
@@ -57,10 +57,11 @@ def train_victims(
         print(f"victims {broken.tolist()} diverged: trained again from other random numbers ({again})", flush=True)
         retrained = train_family([members[n] for n in broken], recipe, boost=again, checkpoints=checkpoints)
         family = _replaced(family, broken, retrained)
+        family.flags[broken[retrained.flags == FITTED]] = RETRAINED
     if (family.flags == DIVERGED).any():
         raise InputError(
             f"smoothing.training: the training of a victim diverged {TRIES} times; lower its learning_rate (now"
-            f" {recipe.options.learning_rate:g}), or macer.weight."
+            f" {recipe.options.learning_rate:g}) or macer.weight, or mend {recipe.model} if its outputs are no numbers."
         )
     return family
 
