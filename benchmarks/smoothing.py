@@ -29,7 +29,7 @@ from mithridate.models.registry import builder
 from mithridate.noise import gaussian
 from mithridate.options.data import DataOptions
 from mithridate.options.smoothing import CertifyOptions
-from mithridate.scoring.smoothing import BATCH, ESTIMATE, Counter, certify
+from mithridate.scoring.smoothing import ESTIMATE, Counter, certify
 from mithridate.training.stack import keep_channels_last
 
 NETWORKS = {
@@ -107,8 +107,8 @@ def prepared(nets: dict[str, nn.Module], draws: int, sigma: float, repeats: int)
         x, drawn = torch.from_numpy(image[0]), (counter.chunk, *shape)
         works: dict[str, Callable[[], object]] = {
             "  + freed memory is kept": partial(published_loop, net, x, draws, PUBLISHED_BATCH, sigma),
-            f"  + batches of {BATCH}": partial(published_loop, net, x, draws, BATCH, sigma),
-            "  + channels last": partial(published_loop, last, x, draws, BATCH, sigma),
+            f"  + batches of {counter.batch_size}": partial(published_loop, net, x, draws, counter.batch_size, sigma),
+            "  + channels last": partial(published_loop, last, x, draws, counter.batch_size, sigma),
             "ours, 1 thread": partial(counter.counts, ESTIMATE, image, [0], draws),
             "  of which noise": partial(draw, drawn, draws // counter.chunk),
         }

@@ -208,7 +208,7 @@ def test_outputs_that_are_not_finite_name_the_model():
     own = tensors()
     own["4.weight"][:] = np.nan
     rule = Sequential(n=90, sigma=SIGMA, alpha=0.001)
-    with pytest.raises(InputError, match=r"small_cnn .* not finite for test image 4 .*train it again"):
+    with pytest.raises(InputError, match=r"small_cnn .* not finite for test image 4 .*or its code is wrong"):
         counter(own).counts(ESTIMATE, IMAGES, INDICES, 60)
     with pytest.raises(InputError, match=r"small_cnn .* not finite for test image 17"):
         counter(own).decide(IMAGES[1:], INDICES[1:], np.zeros(4, int), rule)

@@ -126,7 +126,7 @@ class CertifyOptions(Strict):
     """noises from which its probability is bounded"""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
     """probability with which a certificate may be wrong, for each test image by itself"""
-    points: PositiveInt = 20
+    points: PositiveInt = 16
     """test images of the target class that are certified, drawn at random (all where there are fewer)"""
     other_points: NonNegativeInt = 10
     """test images of the other classes that are certified"""
@@ -179,7 +179,7 @@ class SmoothingOptions(Strict):
     """victims per training set, trained from different random numbers"""
     model: Model = "smoothing_digits"
     """architecture: smoothing_digits, smoothing_mnist, resnet20, any other, or your own as package.module:function"""
-    training: TrainingOptions = plain_adam(30, batch_size=100, learning_rate=2e-3, strategy="loop")
+    training: TrainingOptions = plain_adam(28, batch_size=100, learning_rate=2e-3, strategy="loop")
     """how victims are trained; few seeds side by side are no faster on a CPU (strategy: grouped, with width: seeds, trains them so)"""
     attack: BilevelOptions = BilevelOptions()
     """the poisoning attack"""

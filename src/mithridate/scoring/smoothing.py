@@ -27,7 +27,8 @@ from mithridate.scoring.network import empty_network, fill
 Kind = Literal["smoothing select", "smoothing estimate"]
 SELECT: Kind = "smoothing select"
 ESTIMATE: Kind = "smoothing estimate"
-BATCH = 100  # noised copies that pass through the network at once on a CPU, so that they stay in its cache
+BATCH = 100  # noised copies that pass through the network at once on a CPU, and after which stopping early looks
+SMALL = 256  # pixels of images of which a CPU takes a whole chunk at once (benchmarks/smoothing.py)
 
 
 class Counter:
@@ -35,8 +36,8 @@ class Counter:
 
     tensors: the parameters and buffers of one member of a family. chunk: noises drawn by one generator, part of their
     name; batch_size: shape of the network's batches, which may change last bits and so a close prediction (None: BATCH
-    on a CPU, the whole chunk on a card). The last chunk is drawn and the last batch computed whole, then cut, so that
-    results depend on neither's fill.
+    for larger images on a CPU, otherwise the whole chunk). The last chunk is drawn and the last batch computed whole,
+    then cut, so that results depend on neither's fill.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class Counter:
         chunk: int,
         batch_size: int | None = None,
     ) -> None:
-        batch_size = (BATCH if device == "cpu" else chunk) if batch_size is None else batch_size
+        if batch_size is None:
+            batch_size = BATCH if device == "cpu" and shape[1] * shape[2] > SMALL else chunk
         if not 0 < sigma < np.inf or chunk < 1 or batch_size < 1:
             raise InputError(f"sigma = {sigma}, chunk = {chunk}, batch = {batch_size}: all must be positive.")
         self.network = empty_network(model, shape, num_classes, device)
@@ -78,7 +80,7 @@ class Counter:
         """
         result = np.zeros((len(images), self.num_classes), np.int64)
         for row, (image, index) in enumerate(self._each(images, indices)):
-            votes = torch.cat(list(self._votes(kind, image, index, draws)))
+            votes = torch.cat(list(self._votes(kind, image, index, draws, self.batch_size)))
             total = torch.bincount(votes, minlength=self.num_classes + 1).cpu().numpy()
             self._check(int(total[self.num_classes]), index)
             result[row] = total[: self.num_classes]
@@ -98,7 +100,7 @@ class Counter:
         selected class [n] was predicted, and among how many noises; both int64 [n]. Otherwise as `counts`."""
         n_a, n = np.zeros((2, len(images)), np.int64)
         for row, (image, index) in enumerate(self._each(images, indices)):
-            for votes in self._votes(ESTIMATE, image, index, rule.n):
+            for votes in self._votes(ESTIMATE, image, index, rule.n, min(BATCH, self.batch_size)):
                 self._check(int((votes == self.num_classes).sum()), index)
                 n[row] += len(votes)
                 n_a[row] += int((votes == int(selected[row])).sum())
@@ -125,14 +127,14 @@ class Counter:
                 )
             yield values, int(index)
 
-    def _votes(self, kind: Kind, image: Tensor, index: int, draws: int) -> Iterator[Tensor]:
+    def _votes(self, kind: Kind, image: Tensor, index: int, draws: int, batch: int) -> Iterator[Tensor]:
         """Predicted classes under noises 0..draws−1, batch by batch; num_classes stands for an output that is none."""
         channels, height, width = self.shape
         left = draws
         for chunk in count():
             name = (kind, self.seed, index, chunk)
             noise = gaussian((self.chunk, height, width, channels), *name, device=self.device).permute(0, 3, 1, 2)
-            for part in noise.split(self.batch_size):
+            for part in noise.split(batch):
                 yield self._predict(part.mul_(self.sigma).add_(image))[:left]
                 left -= len(part)
                 if left <= 0:
