@@ -179,7 +179,7 @@ class SmoothingOptions(Strict):
     """victims per training set, trained from different random numbers"""
     model: Model = "smoothing_digits"
     """architecture: smoothing_digits, smoothing_mnist, resnet20, any other, or your own as package.module:function"""
-    training: TrainingOptions = plain_adam(28, batch_size=100, learning_rate=2e-3, strategy="loop")
+    training: TrainingOptions = plain_adam(28, batch_size=100, learning_rate=4e-3, decay="linear", strategy="loop")
     """how victims are trained; few seeds side by side are no faster on a CPU (strategy: grouped, with width: seeds, trains them so)"""
     attack: BilevelOptions = BilevelOptions()
     """the poisoning attack"""
