@@ -32,6 +32,8 @@ bench: env
 	$(BIN)/python benchmarks/certify.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/rab.py
+	$(BIN)/python benchmarks/smoothing.py
+	$(BIN)/python benchmarks/bilevel.py
 
 lint: env
 	$(BIN)/ruff check .
