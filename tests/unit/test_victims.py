@@ -44,7 +44,7 @@ def _prepared():
 
 
 def recipe(procedure: str = "gaussian", model: str = "mlp", sigma: float = 0.25, constants=None, **options) -> Recipe:
-    given = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "strategy": "loop"} | options
+    given = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "decay": "constant", "strategy": "loop"} | options
     training = SmoothingOptions().training.model_copy(update=given)
     noise = noising(procedure, sigma, constants or CONSTANTS[procedure])  # type: ignore[arg-type]
     how = {"model": model, "shape": SHAPE, "num_classes": CLASSES, "scale": 1.0, "seed": SEED, "device": "cpu"}
