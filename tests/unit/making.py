@@ -1,8 +1,22 @@
 """What several tests make in the same way."""
 
+import re
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from mithridate.data.partition import Subsets
+from mithridate.errors import InputError
+
+MAGIC = b"\x89HDF\r\n\x1a\n"  # what HDF5 begins with
+FUZZ = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+JUNK = st.binary(max_size=600).map(lambda data: MAGIC + data)
 
 
 def subsets(sizes: list[int] | np.ndarray) -> Subsets:
@@ -10,3 +24,51 @@ def subsets(sizes: list[int] | np.ndarray) -> Subsets:
     ends, k = np.cumsum(sizes), len(sizes)
     none, indices = np.zeros((k, 1)), np.split(np.arange(ends[-1]), ends[:-1])
     return Subsets(np.repeat(np.arange(k), sizes), indices, none, none, np.zeros(1, np.int64), k, 1, "pixel_sum", "a")
+
+
+def refused(load: Callable[..., object], path: Path, sentence: str, **options: Any) -> None:
+    """`load` refuses the file in one sentence that begins with it, at once, with next to nothing allocated."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=re.escape(sentence)) as caught:
+            load(path, **options)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    finally:
+        tracemalloc.stop()
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert ": " in message.removeprefix(str(path))
+
+
+def other_files_refused(load: Callable[..., object], path: Path) -> None:
+    """`load` refuses a file that is missing, a folder, and what is no HDF5."""
+    refused(load, path, "does not exist or is no file")
+    refused(load, path.parent, "does not exist or is no file")
+    for content in (b"", b"no HDF5" * 1000, MAGIC + bytes(500)):
+        path.write_bytes(content)
+        refused(load, path, f"{path.name} is not a whole HDF5 file (")
+
+
+def attempt(load: Callable[..., object], path: Path, content: bytes) -> None:
+    """`load` reads the file of this content or refuses it in one sentence that begins with it."""
+    path.write_bytes(content)
+    message = str(path)
+    try:
+        load(path)
+    except InputError as error:
+        message = str(error)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+
+
+def flips(last: int) -> st.SearchStrategy[list[tuple[int, int]]]:
+    """Places up to `last`, and what the bytes there become different by."""
+    return st.lists(st.tuples(st.integers(0, last), st.integers(1, 255)), min_size=1, max_size=8)
+
+
+def flipped(content: bytes, places: list[tuple[int, int]]) -> bytes:
+    changed = bytearray(content)
+    for place, value in places:
+        changed[place] ^= value
+    return bytes(changed)

@@ -84,6 +84,16 @@ def make_trigger(attack: AttackOptions, shape: tuple[int, int, int], key: str = 
     return Trigger(keep=np.ones(shape), add=pattern * (attack.delta / np.sqrt(np.square(pattern).sum())))
 
 
+def sunglasses(shape: tuple[int, int, int]) -> Trigger:
+    """A black band over the upper middle of images of `shape` (channels, height, width): from 2/7 to 3/7 of the height
+    and 1/7 to 6/7 of the width, rounded down, and at least one pixel."""
+    _, height, width = shape
+    top, left = 2 * height // 7, width // 7
+    keep = np.ones(shape)
+    keep[:, top : max(top + 1, 3 * height // 7), left : max(left + 1, width - left)] = 0
+    return Trigger(keep=keep, add=np.zeros(shape))
+
+
 def realised_norm(clean: np.ndarray, triggered: np.ndarray, scale: float) -> np.ndarray:
     """L2 norm of what the trigger changed in each image, pixels being in [0, 1]: float64 [N], of two uint8
     arrays [N,C,H,W]."""

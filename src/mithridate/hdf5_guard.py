@@ -1,0 +1,173 @@
+"""HDF5 that anyone may have written, read without trust.
+
+Nobody vouches for published data sets and networks. Only what lies in the file itself and is asked for by name is read,
+plain numbers and short texts only, and nothing is allocated before the file is known to hold it.
+"""
+
+import math
+import mmap
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mithridate.data.checks import shape_text
+from mithridate.errors import InputError
+
+# What h5py raises for damage of any kind, and for types that NumPy does not know.
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
+FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those of the HDF5 library, and lzf
+BIGGEST_CHUNK = 1 << 28
+# Compressed data sets up to SMALL bytes are read as they are; larger ones must not claim more than RATIO times what
+# they take in the file (as in `mithridate.data.files`).
+SMALL, RATIO = 1 << 26, 100
+LONGEST_TEXT = 1 << 20  # bytes of the texts of an attribute
+LITTLE = 1 << 27  # bytes
+HEAP = b"GCOL\x01\0\0\0"  # what a global heap begins with
+
+
+@contextmanager
+def damage(path: str | Path) -> Iterator[None]:
+    """Turns whatever h5py raises in the block into an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path} is not a whole HDF5 file ({brief(error)}; truncated, or in another format?): copy it again."
+        ) from error
+
+
+def open_foreign(path: str | Path) -> h5py.File:
+    """An HDF5 file of unknown origin, for reading. Raises InputError where there is none."""
+    if not Path(path).is_file():
+        raise InputError(f"{path} does not exist or is no file: give the path of an HDF5 file (.h5).")
+    with damage(path):
+        return h5py.File(path, "r")
+
+
+def member(path: str | Path, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """What lies under `name` (a/b/c) in the group; None where there is nothing.
+
+    Raises InputError for links to other places, in this file or another one: they are not followed.
+    """
+    for part in name.split("/"):
+        link = group.get(part, getlink=True) if part and isinstance(group, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise InputError(
+                f"{path}: {short(name)} is a link to another place or file, which is not followed: copy the data itself"
+                " into the file."
+            )
+        group = group[part]
+    return group
+
+
+def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
+    """That a data set is plain numbers of one of NumPy's `kinds`, f or fui, all of which are in this file. Reads none
+    of them.
+
+    Raises InputError for virtual data sets, data in other files, unknown filters, other types, parts that were never
+    written, and sizes out of proportion to the file.
+    """
+    where = f"{path}: {short(dataset.name)}"
+    made = dataset.id.get_create_plist()
+    if dataset.is_virtual or made.get_external_count():
+        raise InputError(f"{where} keeps its data in other files, which are not opened: copy the data into the file.")
+    if dataset.shape is None or dataset.dtype.kind not in kinds:
+        raise InputError(
+            f"{where} holds {short(dataset.dtype)}, no plain numbers: save it as an array of"
+            f" {'floats' if kinds == 'f' else 'floats or whole numbers'}."
+        )
+    if 0 in dataset.shape:
+        raise InputError(f"{where} is empty, {shape_text(dataset.shape)}: save it with its values.")
+    if not {made.get_filter(number)[0] for number in range(made.get_nfilters())} <= FILTERS:
+        raise InputError(f"{where} is packed with a filter that is not known: save it with gzip or without.")
+    claimed, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if dataset.chunks:
+        chunks = math.prod(-(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True))
+        if math.prod(dataset.chunks) * dataset.dtype.itemsize > BIGGEST_CHUNK:
+            raise InputError(f"{where} has chunks of {dataset.chunks}: save it with smaller ones.")
+        whole = chunks == dataset.id.get_num_chunks()
+    else:
+        whole = claimed == stored
+    if not whole or stored > Path(path).stat().st_size:
+        raise InputError(
+            f"{where} claims {shape_text(dataset.shape)} values, of which the file does not hold all: copy or save it"
+            " again."
+        )
+    if claimed > max(SMALL, RATIO * stored):
+        raise InputError(
+            f"{where} claims {claimed} bytes but takes {stored} in the file: if that is right, save it uncompressed."
+        )
+
+
+def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
+    """The texts of one attribute, not read before it is known to be short; none where there is no such attribute.
+
+    `check_heaps` goes before the first one of a file. Raises InputError for anything but texts, and for long ones.
+    """
+    if name not in group.attrs:
+        return []
+    attribute = group.attrs.get_id(name)
+    if 0 in (attribute.shape or ()):
+        return []
+    kind = h5py.check_string_dtype(attribute.dtype)
+    if kind is None or attribute.shape is None or math.prod(attribute.shape) * (kind.length or 1) > LONGEST_TEXT:
+        raise InputError(f"{path}: the attribute {name} holds no texts as Keras writes them: save it with Keras 2.")
+    with _little_memory():
+        values = np.asarray(group.attrs[name], object).reshape(-1)
+    texts = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+    if sum(len(text.encode()) for text in texts) > LONGEST_TEXT:
+        raise InputError(f"{path}: the attribute {name} is longer than a network's: save it with Keras 2.")
+    return texts
+
+
+def check_heaps(path: str | Path) -> None:
+    """That the parts of the file's global heaps, where texts of variable length lie, add up (HDF5 specification,
+    III.E): the HDF5 library never comes to the end of some that do not."""
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = data.find(HEAP)
+        while place >= 0:
+            end, part = place + int.from_bytes(data[place + 8 : place + 16], "little"), place + 16
+            while part + 16 <= end <= len(data):
+                taken = int.from_bytes(data[part + 8 : part + 16], "little")
+                if data[part : part + 2] != b"\0\0":  # a text; else what is free, with its header
+                    taken = 16 + -(-taken // 8) * 8
+                part = part + taken if taken >= 16 else end + 1
+            if not end - 16 < part <= end <= len(data):
+                raise InputError(f"{path} has a damaged heap of texts: copy it again.")
+            place = data.find(HEAP, end)
+
+
+@contextmanager
+def _little_memory() -> Iterator[None]:
+    """Lets the process take LITTLE more memory at most, where the system (Linux) tells how much it has: the HDF5
+    library allocates the length that a text of variable length claims, up to 4 GB, before it looks for the text."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    statistics = Path("/proc/self/statm")
+    if statistics.exists():
+        most = int(statistics.read_text().split()[0]) * resource.getpagesize() + LITTLE
+        if soft == resource.RLIM_INFINITY or soft > most:
+            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def short(value: object) -> str:
+    """A text from a file, fit for a message."""
+    text = str(value)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def brief(error: BaseException) -> str:
+    lines = str(error.args[-1] if error.args else "").splitlines()
+    return short(lines[0] if lines else type(error).__name__)

@@ -1,0 +1,1 @@
+"""Repair of networks that were bought with a backdoor in them."""

@@ -1,0 +1,189 @@
+"""STRIP: an input whose prediction stays the same whatever is laid over it carries a trigger.
+
+Source: Gao et al., "STRIP: A Defence Against Trojan Attacks on Deep Neural Networks", ACSAC 2019, equations 3 and 4.
+It is the backdoored network that is asked: in a repaired one the trigger no longer dominates. Only clean held-out
+images are needed, as overlays and to set the boundary.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from math import floor
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mithridate.errors import InputError
+from mithridate.models.registry import class_logits
+from mithridate.options.badnet import StripOptions
+from mithridate.progress import Progress
+from mithridate.repair.predict import finite, pixels
+from mithridate.streams import Stream
+from mithridate.training.stack import keep_channels_last
+
+CARD_ROWS = 10_000  # images that pass through the network at once on a card
+LARGEST_WORD = np.uint64(2**64 - 1)
+ROUNDING = 1e-9  # of a number of images
+
+
+class Strip:
+    """The statistic of STRIP on one network (images [B,C,H,W] in [0, 1] to logits, in evaluation mode).
+
+    overlays: clean images, uint8 [M,C,H,W], taken times `scale`, or float32 in [0, 1], at the positions `indices` [M]
+    of the set called `overlay_set`. An input is named by its set and its index there; its overlays are N different
+    images drawn by a stream of random numbers of (seed, set, index), among which the input itself never is. So its
+    value depends on which image it is, on the network and on the overlays alone, not on the other inputs.
+
+    The network sees batches of one fixed shape, the last one filled up, so that values do not depend on the fill. With
+    several inputs in a batch (options.batch_size >= 2N) last bits may depend on an input's place in it, where a
+    library's kernels treat rows differently; no difference was seen on a CPU.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        overlays: np.ndarray,
+        indices: Sequence[int] | np.ndarray,
+        *,
+        overlay_set: str,
+        options: StripOptions,
+        seed: int,
+        scale: float = 1 / 255,
+        device: str = "cpu",
+    ) -> None:
+        if options.overlays > len(overlays):
+            raise InputError(
+                f"strip.overlays: {options.overlays} different overlays are asked for, but there are {len(overlays)}"
+                " clean images to lay over: ask for fewer, or hold out more images."
+            )
+        self.places = {int(index): place for place, index in enumerate(indices)}
+        if len(self.places) != len(overlays):
+            raise InputError(f"{len(overlays)} overlays have {len(self.places)} different indices: give one each.")
+        self.network = keep_channels_last(deepcopy(network)).to(device).eval()
+        self.overlays = pixels(overlays, scale, device)
+        self.overlay_set, self.options, self.seed, self.scale, self.device = overlay_set, options, seed, scale, device
+        rows = options.batch_size or (options.overlays if device == "cpu" else CARD_ROWS)
+        self.inputs = max(1, rows // options.overlays)
+
+    def values(
+        self,
+        images: np.ndarray,
+        indices: Sequence[int] | np.ndarray,
+        name: str,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """The statistic of each image of the set `name`, float64 [n]: entropy in bits, mean over the overlays, or the
+        number of distinct predicted classes (at ties of logits the smaller). `indices` [n]: positions in the set.
+
+        Raises InputError for images of another shape and outputs of the network that are not finite.
+        """
+        if len(images) != len(indices) or images.shape[1:] != self.overlays.shape[1:]:
+            raise InputError(
+                f"{len(images)} inputs of shape {images.shape[1:]} with {len(indices)} indices: give one index each,"
+                f" and images of the overlays' shape {tuple(self.overlays.shape[1:])}."
+            )
+        found = []
+        for start in range(0, len(images), self.inputs):
+            rows = slice(start, start + self.inputs)
+            chosen = np.zeros((self.inputs, self.options.overlays), np.int64)
+            drawn = [self.chosen(name, int(index)) for index in indices[rows]]
+            chosen[: len(drawn)] = drawn
+            x = pixels(images[rows], self.scale, self.device)
+            x = torch.cat([x, x.new_zeros(self.inputs - len(x), *x.shape[1:])])
+            found.append(self._statistic(x, torch.from_numpy(chosen).to(self.device))[: len(drawn)].cpu().numpy())
+            if progress is not None:
+                progress.add(len(drawn))
+        return np.concatenate([np.zeros(0), *found])
+
+    def chosen(self, name: str, index: int) -> np.ndarray:
+        """Places, among the overlays, of those of image `index` of the set `name`: int64 [N], increasing.
+
+        They are those of the N smallest of M random words. Raises InputError where, besides the image itself, there are
+        fewer than N.
+        """
+        words = Stream("strip", self.seed, name, index).raw(len(self.overlays))
+        own = self.places.get(index) if name == self.overlay_set else None
+        if own is not None:
+            words[own] = LARGEST_WORD
+            if self.options.overlays == len(words):
+                raise InputError(
+                    f"strip.overlays: image {index} of {name} is itself one of the {len(words)} overlays: ask for"
+                    " fewer."
+                )
+        if self.options.overlays == len(words):
+            return np.arange(len(words))
+        return np.sort(np.argpartition(words, self.options.overlays)[: self.options.overlays])
+
+    @torch.no_grad()
+    def _statistic(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """Of inputs [I,C,H,W] under overlays at places int64 [I,N]: float64 [I]."""
+        laid = self.overlays[chosen.flatten()].unflatten(0, chosen.shape)
+        logits = finite(class_logits(self.network(self._superimpose(x[:, None], laid).flatten(0, 1))))
+        if self.options.statistic == "labels":
+            classes = logits.argmax(1).view(chosen.shape).sort(1).values
+            return 1 + (classes[:, 1:] != classes[:, :-1]).sum(1).double()
+        return entropy(logits).view(chosen.shape).mean(1)
+
+    def _superimpose(self, x: Tensor, laid: Tensor) -> Tensor:
+        """`laid` is overwritten."""
+        if self.options.statistic == "labels":
+            return laid.add_(x)
+        if self.options.overlay == "convex":
+            return laid.add_(x).mul_(0.5)
+        return laid.add_(x).clamp_(max=1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """−Σ p log₂ p of the probabilities that logits [n, classes] stand for: bits, float64 [n]."""
+    log = logits.double().log_softmax(1)
+    return -(log.exp() * log).sum(1) / np.log(2)
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Inputs with a statistic of at most `value` are flagged: `flagged` of the `images` that it was set on."""
+
+    value: float
+    kind: Literal["empirical", "normal"]
+    frr: float
+    images: int
+    flagged: int
+
+    def flags(self, values: np.ndarray) -> np.ndarray:
+        """bool [n]."""
+        return np.asarray(values) <= self.value
+
+
+def calibrate(values: np.ndarray, frr: float, kind: Literal["empirical", "normal"] = "empirical") -> Boundary:
+    """The boundary from the statistics [m] of clean calibration images, for a false rejection rate of frr.
+
+    empirical: the largest value at which at most frr · m of the m images are flagged, −inf where ties leave none; k ≤
+    frr · m are. Nothing is assumed for that. If calibration images and a new clean image are exchangeable (drawn from
+    one population, none used in training the network, the overlays being fixed), the new one is flagged with
+    probability at most (k + 1) / (m + 1), and k / (m + 1) <= frr where no two values are equal, as of entropies. That
+    probability is over the drawing of both. For one calibration set in use, the rate among new clean images is a
+    number that varies with the set: of distribution Beta(k, m + 1 − k) where values have a continuous distribution.
+
+    normal: mean + Φ⁻¹(frr) · deviation of the values, as in the published code, which promises none of it.
+
+    Raises InputError for values that are no numbers, and where there are too few: empirical needs 1/frr.
+    """
+    values = np.sort(np.asarray(values, np.float64))
+    m = len(values)
+    if not 0 < frr < 1 or not np.isfinite(values).all() or m < 2:
+        raise InputError(f"{m} values, frr = {frr}: a boundary needs at least 2 finite ones, and 0 < frr < 1.")
+    if kind == "normal":
+        value = float(values.mean() + NormalDist().inv_cdf(frr) * values.std())
+    else:
+        allowed = floor(frr * m + ROUNDING)
+        if not allowed:
+            raise InputError(
+                f"strip.frr: with {m} calibration images a share of {frr:g} is less than one image: hold out more,"
+                f" raise frr to {1 / m:.3g} or more, or choose boundary: normal."
+            )
+        smaller = values[values < values[allowed]]  # every value that no more than `allowed` images reach
+        value = float(smaller[-1]) if len(smaller) else -np.inf
+    return Boundary(value, kind, frr, m, int((values <= value).sum()))
