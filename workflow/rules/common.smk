@@ -235,7 +235,8 @@ def rab_pictures() -> list[str]:
 def smoothing_pictures() -> list[str]:
     kinds = {Path(victim.folder).name for victim in VICTIMS}
     poisons = {victim.poison for victim in VICTIMS} - {mithridate.options.attacks.CLEAN}
-    names = ["average_radii", "transfer", *sorted(kinds)] if VICTIMS else []
+    averages = [] if OPTIONS.smoothing.certify.sequential else ["average_radii", "transfer"]  # nothing is averaged then
+    names = [*averages, *sorted(kinds)] if VICTIMS else []
     folder = f"results/{OPTIONS.dataset}/smoothing/poison"
     return [f"results/pictures/smoothing/{name}.svg" for name in names] + [f"{folder}/{name}.svg" for name in poisons]
 

@@ -46,7 +46,7 @@ def certified_accuracy(
     return figure, " ".join(
         [
             f"{NAMES[procedure]}, σ = {sigma:g}, model {model}: {_points(cert)}, each certified from"
-            f" N = {_range(cert['n'])} noises at α = {_range(cert['alpha'])}.",
+            f" N = {_range(cert['n'].round())} noises at α = {_range(cert['alpha'])}.",
             _seeds(cert),
             *sentences,
             f"Marks: the radii that were looked at. Bands: {'; '.join(bands)}.",
@@ -243,8 +243,10 @@ def _seeds(cert: pd.DataFrame) -> str:
 
 
 def _radius(rows: pd.DataFrame) -> str:
-    """The average certified radius over seeds, and its range."""
+    """The average certified radius over seeds, and its range; nothing is averaged where certification stopped early."""
     seeds = rows.drop_duplicates("seed")["acr"]
+    if seeds.isna().all():
+        return "not measured"
     more = f" ({seeds.min():.3f} to {seeds.max():.3f})" if len(seeds) > 1 else ""
     return f"{seeds.mean():.3f}{more}"
 
