@@ -26,11 +26,12 @@ include: "workflow/rules/dpa.smk"
 include: "workflow/rules/backdoor.smk"
 include: "workflow/rules/rab.smk"
 include: "workflow/rules/smoothing.smk"
+include: "workflow/rules/badnet.smk"
 include: "workflow/rules/report.smk"
 
 
 wildcard_constraints:
-    dataset=OPTIONS.dataset,
+    dataset=any_of(sorted({OPTIONS.dataset, OPTIONS.enlarged})),
     place=any_of([OPTIONS.dataset, f"{OPTIONS.dataset}/rab/{OPTIONS.rab.task}"]),
     variant=any_of(["clean", *RUNS.variants]),
     poisoned=any_of([*RUNS.variants, *RAB_VARIANTS]),
@@ -46,6 +47,12 @@ wildcard_constraints:
     rab_variant=any_of(["clean", *RAB_VARIANTS]),
     sigma=any_of(RAB_SIGMAS),
     models=r"\d+",
+    net=any_of(NETS),
+    own=r"\w+",
+    file=any_of(sorted({file for net in NETS.values() for file in net.files})),
+    planted=any_of(PLANTED),
+    number=r"\d+",
+    stamp=any_of(mithridate.options.badnet.MULTI),
     # Of a poison in the name of its file.
     procedure="gaussian|smoothadv|macer",
     noise=r"0\.\d*[1-9]|[1-9]\d*(\.\d*[1-9])?",

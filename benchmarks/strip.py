@@ -81,8 +81,8 @@ def main() -> None:
     images, clean = (rng.random((n, *SHAPE), np.float32) for n in (given.inputs, CLEAN))
     network = builder(given.model)(*SHAPE, CLASSES).eval()
     options = StripOptions(overlays=given.overlays, batch_size=given.batch)
-    strip = Strip(network, clean, np.arange(CLEAN), overlay_set="clean", options=options, seed=0)
-    laid = [clean[strip.chosen("inputs", index)] for index in range(given.inputs)]
+    strip = Strip(network, clean, options=options, seed=0)
+    laid = [clean[chosen] for chosen in strip.chosen(images)]
     few = max(1, given.inputs // 20)
     times: dict[str, Times] = {}
     for threads in sorted({torch.get_num_threads(), 1}, reverse=True):
@@ -93,8 +93,8 @@ def main() -> None:
         times[f"one input at a time, threads: {threads}"] = (own[0] / given.inputs, own[1] / given.inputs)
     expected = one_input_at_a_time(network, images, laid)
     device.prepare()
-    found = strip.values(images, np.arange(given.inputs), "inputs")
-    own = fastest(lambda: strip.values(images, np.arange(given.inputs), "inputs"), given.repeats)
+    found = strip.values(images)
+    own = fastest(lambda: strip.values(images), given.repeats)
     times["ours, threads: 1"] = ours = (own[0] / given.inputs, own[1] / given.inputs)
     print(f"{given.model} on 28x28, {given.inputs} inputs, {given.overlays} overlays; largest difference of an", end="")
     print(f" entropy {np.abs(found - expected).max():.1e} bits")

@@ -16,7 +16,7 @@ from mithridate.training.flags import FITTED
 from mithridate.training.recipe import resolve
 from mithridate.training.stack import Grouped, Single
 
-LOOPED = ("rab_resnet", "resnet20")  # whose blocks are modules of their own: they run as a loop
+LOOPED = ("rab_resnet", "resnet20", "deepid")  # whose blocks are modules of their own: they run as a loop
 STACKABLE = [name for name in NAMES if name not in LOOPED]
 
 

@@ -45,7 +45,7 @@ def _prepared():
     device.prepare()
 
 
-def recipe(epochs: int = 2, model: str = "mithridate.models.deepid:build", **changed) -> Recipe:
+def recipe(epochs: int = 2, model: str = "deepid", **changed) -> Recipe:
     training = plain_adam(epochs, **{"learning_rate": 3e-3, "strategy": "loop", **changed})
     how = {"shape": DATA.shape, "num_classes": 10, "scale": SCALE, "seed": SEED, "device": "cpu"}
     return resolve(training, model=model, **how)

@@ -17,7 +17,6 @@ from mithridate.repair.strip import Strip, calibrate, entropy
 SHAPE, CLASSES, M = (1, 6, 6), 4, 30
 RNG = np.random.default_rng(0)
 CLEAN = RNG.random((M, *SHAPE), np.float32)
-INDICES = np.arange(100, 100 + 2 * M, 2)
 IMAGES = RNG.random((11, *SHAPE), np.float32)
 
 
@@ -39,8 +38,7 @@ def network(seed: int = 0) -> nn.Module:
 
 def strip(net: nn.Module | None = None, seed: int = 0, clean: np.ndarray = CLEAN, **options) -> Strip:
     how = StripOptions(**{"overlays": 7, **options})
-    indices = INDICES[: len(clean)]
-    return Strip(net or network(), clean, indices, overlay_set="held-out", options=how, seed=seed, scale=1 / 16)
+    return Strip(net or network(), clean, options=how, seed=seed, scale=1 / 16)
 
 
 @torch.no_grad()
@@ -62,10 +60,10 @@ def plain(net: nn.Module, image: np.ndarray, laid: np.ndarray, statistic: str, o
 )
 @pytest.mark.parametrize("batch_size", [None, 1, 22])
 def test_the_statistic_is_that_of_a_plain_loop(statistic, overlay, batch_size):
-    net = network()
+    net = network(5)
     asked = strip(net, statistic=statistic, overlay=overlay, batch_size=batch_size)
-    found = asked.values(IMAGES, np.arange(11), "test")
-    chosen = [CLEAN[asked.chosen("test", index)] for index in range(11)]
+    found = asked.values(IMAGES)
+    chosen = CLEAN[asked.chosen(IMAGES)]
     expected = [plain(net, x, laid, statistic, overlay) for x, laid in zip(IMAGES, chosen, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert found.dtype == np.float64
@@ -80,66 +78,71 @@ def test_plain_sums_are_not_clipped():
         net[1].weight.zero_()
         net[1].bias.zero_()
         net[1].weight[1, 0], net[1].bias[1] = 1, -1.2
-    clean, image = np.zeros((4, *SHAPE), np.float32), np.full((1, *SHAPE), 0.8, np.float32)
+    clean, image = np.zeros((4, *SHAPE), np.float32), np.full((1, *SHAPE), 0.7, np.float32)
     clean[2:] = 0.8
     for statistic, expected in (("labels", 2), ("entropy", None)):
-        found = strip(net, clean=clean, overlays=4, statistic=statistic).values(image, [0], "test")[0]
+        found = strip(net, clean=clean, overlays=4, statistic=statistic).values(image)[0]
         if expected:
             assert found == expected
         else:
-            logits = torch.tensor([[0, 0.8 - 1.2], [0, 1 - 1.2]])  # clipped
+            logits = torch.tensor([[0, 0.7 - 1.2], [0, 1 - 1.2]])  # clipped
             assert found == pytest.approx(float(entropy(logits).mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [None, 21, 100])
 def test_a_value_depends_on_its_own_image_alone(batch_size):
     asked = strip(batch_size=batch_size)
-    indices = np.arange(11) + 50
-    together = asked.values(IMAGES, indices, "test")
+    together = asked.values(IMAGES)
     order = RNG.permutation(11)
-    mixed = asked.values(IMAGES[order], indices[order], "test")
-    alone = np.concatenate([asked.values(IMAGES[i : i + 1], indices[i : i + 1], "test") for i in range(11)])
+    mixed = asked.values(IMAGES[order])
+    alone = np.concatenate([asked.values(image[None]) for image in IMAGES])
     changed = IMAGES.copy()
     changed[1:] = 0
-    first = asked.values(changed, indices, "test")[0]
-    again = strip(batch_size=batch_size).values(IMAGES, indices, "test")
+    first = asked.values(changed)[0]
+    again = strip(batch_size=batch_size).values(IMAGES)
     if batch_size is None:  # one input a batch: to the bit, whatever the kernels
         assert together[order].tolist() == mixed.tolist()
         assert (together.tolist(), first) == (alone.tolist(), together[0])
     np.testing.assert_allclose(mixed, together[order], rtol=1e-6)
     np.testing.assert_allclose(alone, together, rtol=1e-6)
     assert again.tolist() == together.tolist()
-    assert strip(seed=1).values(IMAGES, indices, "test").tolist() != together.tolist()
+    assert strip(seed=1).values(IMAGES).tolist() != together.tolist()
 
 
 def test_grey_levels_are_scaled_and_the_network_is_left_alone():
     net = network().train()
     levels, clean = (np.floor(x * 17).clip(0, 16).astype(np.uint8) for x in (IMAGES, CLEAN))
-    whole = strip(net, clean=clean).values(levels, np.arange(11), "test")
-    real = strip(net, clean=clean / np.float32(16)).values(levels / np.float32(16), np.arange(11), "test")
+    whole = strip(net, clean=clean).values(levels)
+    real = strip(net, clean=clean / np.float32(16)).values(levels / np.float32(16))
     assert whole.tolist() == real.tolist()
     assert net.training
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_overlays_differ_are_named_and_never_the_image_itself():
+def test_overlays_differ_follow_from_the_image_and_are_never_the_image_itself():
     asked, few, seen = strip(overlays=29), strip(), np.zeros(M, int)
-    for place, index in enumerate(INDICES):
-        own = asked.chosen("held-out", index)
+    for place, own in enumerate(asked.chosen(CLEAN)):
         assert own.tolist() == [p for p in range(M) if p != place]  # all others
-    for index in range(400):
-        chosen = few.chosen("test", index)
+    for chosen in few.chosen(RNG.random((400, *SHAPE), np.float32)):
         assert len(set(chosen)) == 7
         assert (np.diff(chosen) > 0).all()
         seen[chosen] += 1
     # Uniform: 400 · 7 / 30 = 93 each, with a deviation of 8.5.
     assert abs(seen - 400 * 7 / M).max() < 5 * 8.5
-    for place, index in enumerate(INDICES[:5]):
-        assert place not in few.chosen("held-out", index)
-        assert (few.chosen("held-out", index) != few.chosen("test", index)).any()
-    assert strip(overlays=M).chosen("test", 0).tolist() == list(range(M))
-    with pytest.raises(InputError, match="image 100 of held-out is itself one of the 30 overlays"):
-        strip(overlays=M).chosen("held-out", 100)
+    assert not any(place in chosen for place, chosen in enumerate(few.chosen(CLEAN)))
+    assert few.chosen(IMAGES[:1]).tolist() != strip(seed=1).chosen(IMAGES[:1]).tolist()
+    assert strip(overlays=M).chosen(IMAGES[:1]).tolist() == [list(range(M))]
+    with pytest.raises(InputError, match="itself one of the 30 overlays, which leaves fewer than 30"):
+        strip(overlays=M).chosen(CLEAN[:1])
+
+
+def test_an_image_is_the_same_whatever_last_bits_its_scaling_left():
+    levels = np.arange(36, dtype=np.uint8).reshape(1, *SHAPE)
+    how = {"options": StripOptions(overlays=7), "seed": 0, "scale": 1 / 255}
+    asked = Strip(network(), CLEAN, **how)
+    divided = levels.astype(np.float32) / np.float32(255)
+    assert (divided != levels * np.float32(1 / 255)).any()
+    assert asked.chosen(levels).tolist() == asked.chosen(divided).tolist()
 
 
 def test_entropy_of_uniform_and_of_certain_predictions():
@@ -152,9 +155,9 @@ def test_entropy_of_uniform_and_of_certain_predictions():
     with torch.no_grad():
         net[4].weight.zero_()
         net[4].bias.zero_()
-    found = strip(net).values(IMAGES, np.arange(11), "test")
+    found = strip(net).values(IMAGES)
     np.testing.assert_allclose(found, 2, atol=1e-12)
-    assert strip(net, statistic="labels").values(IMAGES[:2], [0, 1], "test").tolist() == [1, 1]  # ties: class 0
+    assert strip(net, statistic="labels").values(IMAGES[:2]).tolist() == [1, 1]  # ties: class 0
 
 
 def test_a_dominant_trigger_is_flagged():
@@ -172,32 +175,28 @@ def test_a_dominant_trigger_is_flagged():
     clean[..., 5, 5] = 0
     triggered = clean[:50].copy()
     triggered[..., 5, 5] = 1
-    asked = Strip(net, clean[:100], np.arange(100), overlay_set="clean", options=StripOptions(overlays=50), seed=0)
-    boundary = calibrate(asked.values(clean[100:200], np.arange(100, 200), "clean"), 0.02)
-    assert boundary.flags(asked.values(triggered, np.arange(50), "triggered")).all()
-    assert boundary.flags(asked.values(clean[200:], np.arange(200, 300), "clean")).mean() < 0.1
+    asked = Strip(net, clean[:100], options=StripOptions(overlays=50), seed=0)
+    boundary = calibrate(asked.values(clean[100:200]), 0.02)
+    assert boundary.flags(asked.values(triggered)).all()
+    assert boundary.flags(asked.values(clean[200:])).mean() < 0.1
 
 
 def test_bad_input_is_refused():
     with pytest.raises(InputError, match=r"strip\.overlays: 31 .* there are 30"):
         strip(overlays=31)
-    with pytest.raises(InputError, match=r"2 inputs of shape .* with 1 indices"):
-        strip().values(IMAGES[:2], [0], "test")
-    with pytest.raises(InputError, match="overlays' shape"):
-        strip().values(IMAGES[:, :, :5], np.arange(11), "test")
-    with pytest.raises(InputError, match="different indices"):
-        Strip(network(), CLEAN, np.zeros(M), overlay_set="a", options=StripOptions(overlays=2), seed=0)
+    with pytest.raises(InputError, match=r"inputs are 1 x 5 x 6, but overlays 1 x 6 x 6"):
+        strip().values(IMAGES[:, :, :5])
     net = network()
     with torch.no_grad():
         net[4].bias[0] = np.inf
     with pytest.raises(InputError, match="not finite"):
-        strip(net).values(IMAGES, np.arange(11), "test")
-    assert strip().values(IMAGES[:0], [], "test").shape == (0,)
+        strip(net).values(IMAGES)
+    assert strip().values(IMAGES[:0]).shape == (0,)
 
 
 def test_progress_counts_inputs():
     progress = Progress("STRIP", 11, lambda line: None)
-    strip(batch_size=21).values(IMAGES, np.arange(11), "test", progress)
+    strip(batch_size=21).values(IMAGES, progress)
     assert progress.done == 11
 
 

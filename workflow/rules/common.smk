@@ -9,6 +9,7 @@ import mithridate.device
 import mithridate.errors
 import mithridate.job
 import mithridate.options.attacks
+import mithridate.options.badnet_runs
 import mithridate.options.base
 import mithridate.options.root
 import mithridate.options.runs
@@ -34,6 +35,9 @@ RUNS = mithridate.options.runs.Runs(OPTIONS)
 ATTACKS = {attack.name: attack for attack in OPTIONS.attacks}
 RAB_VARIANTS = mithridate.options.attacks.variants(OPTIONS.rab.attacks)
 VICTIMS = mithridate.options.smoothing_runs.victims(OPTIONS.smoothing)
+NETS = {net.folder: net for net in mithridate.options.badnet_runs.nets(OPTIONS.badnet, OPTIONS.enlarged)}
+PLANTED = {one.name: one for one in OPTIONS.badnet.planted}
+SAMPLES = 5  # sample images of a file
 RAB_SIGMAS = [mithridate.options.base.number(sigma) for sigma in OPTIONS.rab.sigma]
 
 
@@ -197,6 +201,55 @@ def own_splits() -> list[str]:
     return files
 
 
+def held_out_file(wildcards) -> str:
+    """The clean images that a network is repaired with, all that its repair sees."""
+    return NETS[wildcards.net].held_out
+
+
+def judged_file(wildcards) -> str:
+    return NETS[wildcards.net].files[wildcards.file]
+
+
+def twin_network(wildcards) -> list[str]:
+    """The clean twin of a planted network."""
+    twin = NETS[wildcards.net].twin
+    return [f"results/{twin}/network.safetensors"] if twin else []
+
+
+def twin_of_aware(wildcards) -> list[str]:
+    """The clean twin, where a network is made of it."""
+    aware = PLANTED[wildcards.planted].pruning_aware
+    return expand("results/{dataset}/badnet/clean-n{number}/network.safetensors", **wildcards) if aware else []
+
+
+def how_planted(wildcards) -> dict:
+    """The options that a planted network depends on."""
+    options = OPTIONS.badnet
+    aware = {"layer": options.layer, "aware": options.pruning_aware.model_dump(mode="json")}
+    one = PLANTED[wildcards.planted]
+    known = {"training": options.training.model_dump(mode="json"), **(aware if one.pruning_aware else {})}
+    return {**known, "planted": one.model_dump(mode="json", exclude={"seeds"})}
+
+
+def repair_options() -> dict:
+    """The options that a repair depends on."""
+    unused = {"channels": {"weight_range"}, "weight_range": {"layer"}}[OPTIONS.badnet.pruning]
+    used = {"split", "layer", "tau", "fine_tuning", "pruning", "weight_range"} - unused
+    return OPTIONS.badnet.model_dump(mode="json", include=used)
+
+
+def keras_example(wildcards) -> list[str]:
+    """A user's own network, whose layout the repaired one is written in."""
+    own = NETS[wildcards.net].own
+    return [own.path] if own else []
+
+
+def keras_files() -> list[str]:
+    """The repaired networks that Keras can load: those that are DeepID."""
+    deep = [folder for folder, net in NETS.items() if net.own or OPTIONS.badnet.model == "deepid"]
+    return expand("results/{net}/goodnet/repaired.h5", net=deep)
+
+
 def own_data() -> list[str]:
     """A user's own data file or folder, so that a change to it is seen (within a folder: by `own_stamp`)."""
     path = OPTIONS.data.path
@@ -219,11 +272,13 @@ TABLES = {
     "rab_cert": "RAB",
     "smoothing_cert": "Randomized smoothing",
     "smoothing_claims": "Randomized smoothing",
+    "badnet_repair": "BadNet repair",
 }
 
 
 def shown_tables() -> list[str]:
-    present = {"Backdoors": bool(ATTACKS), "RAB": OPTIONS.rab.models > 0, "Randomized smoothing": bool(VICTIMS)}
+    present = {"Backdoors": bool(ATTACKS), "RAB": OPTIONS.rab.models > 0}
+    present |= {"Randomized smoothing": bool(VICTIMS), "BadNet repair": bool(NETS)}
     return [table for table, category in TABLES.items() if present.get(category, True)]
 
 
@@ -239,6 +294,14 @@ def smoothing_pictures() -> list[str]:
     names = [*averages, *sorted(kinds)] if VICTIMS else []
     folder = f"results/{OPTIONS.dataset}/smoothing/poison"
     return [f"results/pictures/smoothing/{name}.svg" for name in names] + [f"{folder}/{name}.svg" for name in poisons]
+
+
+def badnet_pictures() -> list[str]:
+    """Pictures of every network, samples of every file, and all networks in one."""
+    overview = ["results/pictures/badnet/defences.svg"] if NETS else []
+    own = [f"results/{net}/pictures/{name}.svg" for net in NETS for name in ("pruning", "statistic", "answers")]
+    samples = [f"results/{folder}/samples/{file}.csv" for folder, net in NETS.items() for file in net.files]
+    return overview + own + samples
 
 
 def greedy_picture() -> list[str]:

@@ -4,31 +4,35 @@ them (`mithridate.hdf5_guard`)."""
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from PIL import Image, ImageOps
 
+from mithridate.artefacts import write_hdf5
 from mithridate.data.checks import CHUNK_BYTES, MAX_CLASSES, check_labels, shape_text
 from mithridate.data.files import DEEP, GREY, UNDECODABLE
 from mithridate.errors import InputError
 from mithridate.hdf5_guard import UNREADABLE, brief, check_stored, damage, member, open_foreign
 
 BIGGEST_IMAGE = 1 << 25  # pixels of a picture, and values of an image in HDF5
+TRUE = "true_label"
 PEEK = 64  # images looked at when a file is opened
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """labels int64 [N], and images that are read from the open file when they are asked for; shape is (channels,
-    height, width)."""
+    """labels int64 [N], true classes of triggered images (None: not known), and images that are read from the open file
+    when they are asked for; shape is (channels, height, width)."""
 
     path: Path
     labels: np.ndarray
+    true_labels: np.ndarray | None
     shape: tuple[int, int, int]
     data: h5py.Dataset
 
@@ -68,7 +72,8 @@ class Faces:
 def open_faces(
     path: str | Path, shape: tuple[int, int, int] | None = None, num_classes: int | None = None
 ) -> Iterator[Faces]:
-    """The images of an HDF5 file with `data` [N,C,H,W], numbers from 0 to 255, and `label` [N] or [N,1].
+    """The images of an HDF5 file with `data` [N,C,H,W], numbers from 0 to 255, `label` [N] or [N,1], and perhaps
+    `true_label` [N].
 
     shape (channels, height, width) and num_classes are those that are expected, if any. Raises InputError for a missing
     or damaged file, missing, foreign or oversized data sets, another layout, and values that cannot be meant.
@@ -77,6 +82,21 @@ def open_faces(
         with damage(path):
             faces = _faces(Path(path), file, shape, num_classes)
         yield faces
+
+
+def write_faces(
+    path: str | Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    scale: float,
+    provenance: Mapping[str, Any],
+    true_labels: np.ndarray | None = None,
+) -> None:
+    """Write uint8 images [n,C,H,W], which `scale` takes to [0, 1], and labels in this layout."""
+    data = images if scale == 1 / 255 else images.astype(np.float32) * np.float32(255 * scale)
+    arrays = {"data": data, "label": labels} | ({} if true_labels is None else {TRUE: true_labels})
+    write_hdf5(path, arrays, {}, provenance)
 
 
 def load_image(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
@@ -112,16 +132,27 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _faces(path: Path, file: h5py.File, shape: tuple[int, int, int] | None, num_classes: int | None) -> Faces:
-    data, label = (_dataset(path, file, name) for name in ("data", "label"))
-    _check_shapes(path, data.shape, label.shape, shape)
-    labels = label[()].reshape(-1)
-    if labels.dtype.kind == "f" and (labels == np.round(labels)).all():  # whole, and not NaN
-        labels = np.clip(labels, -(2**31), 2**31).astype(np.int64)
-    check_labels(f"{path}: label", labels, num_classes or MAX_CLASSES)
-    faces = Faces(path, labels.astype(np.int64), data.shape[1:], data)
+    data = _dataset(path, file, "data")
+    _check_shape(path, data.shape, shape)
+    labels = _labels(path, file, "label", data, num_classes)
+    true = None if member(path, file, TRUE) is None else _labels(path, file, TRUE, data, num_classes)
+    faces = Faces(path, labels, true, data.shape[1:], data)
     if data.dtype.kind == "f" and 0 < faces.images(slice(PEEK)).max() <= 1 / 255:
         raise InputError(f"{path}: data holds pixels from 0 to 1, not from 0 to 255: save 255 times as much.")
     return faces
+
+
+def _labels(path: Path, file: h5py.File, name: str, data: h5py.Dataset, num_classes: int | None) -> np.ndarray:
+    label = _dataset(path, file, name)
+    if label.shape not in ((len(data),), (len(data), 1)):
+        raise InputError(
+            f"{path}: data holds {len(data)} images but {name} is {shape_text(label.shape)}: give one label per image."
+        )
+    labels = label[()].reshape(-1)
+    if labels.dtype.kind == "f" and (labels == np.round(labels)).all():  # whole, and not NaN
+        labels = np.clip(labels, -(2**31), 2**31).astype(np.int64)
+    check_labels(f"{path}: {name}", labels, num_classes or MAX_CLASSES)
+    return labels.astype(np.int64)
 
 
 def _dataset(path: str | Path, file: h5py.File, name: str) -> h5py.Dataset:
@@ -132,17 +163,11 @@ def _dataset(path: str | Path, file: h5py.File, name: str) -> h5py.Dataset:
     return found
 
 
-def _check_shapes(
-    path: str | Path, data: tuple[int, ...], label: tuple[int, ...], shape: tuple[int, int, int] | None
-) -> None:
+def _check_shape(path: Path, data: tuple[int, ...], shape: tuple[int, int, int] | None) -> None:
     if len(data) != 4 or (data[3] in (1, 3) and data[1] > 4):
         raise InputError(f"{path}: data is {shape_text(data)}: save images as [N,C,H,W], channels before rows.")
     if math.prod(data[1:]) > BIGGEST_IMAGE:
         raise InputError(f"{path}: an image of {shape_text(data[1:])} is too large: give smaller images.")
-    if label not in ((data[0],), (data[0], 1)):
-        raise InputError(
-            f"{path}: data holds {data[0]} images but label is {shape_text(label)}: give one label per image."
-        )
     if shape is not None and data[1:] != tuple(shape):
         raise InputError(
             f"{path}: images are {shape_text(data[1:])} but the network takes {shape_text(shape)} (channels, height,"

@@ -1,6 +1,8 @@
 """Options of BadNet repair: the networks, how they are pruned and fine-tuned, and how backdoored inputs are detected."""
 
+import re
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -26,6 +28,11 @@ Points = Annotated[float, Field(gt=0, lt=100)]
 MULTI = ("square", "fourpixel", "sunglasses")  # the triggers of trigger: multi, one target each
 
 
+def file_name(path: str) -> str:
+    """What a file of the user's is called in results/: its stem, in letters, digits and underscores."""
+    return re.sub(r"\W", "_", PurePath(path).stem, flags=re.ASCII)
+
+
 def _whole(value: Any) -> Any:
     """From the command line, numbers come as text."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
@@ -43,7 +50,14 @@ class NetOptions(Strict):
     tests: list[Path] = []
     """clean test files, for evaluation only"""
     poisoned: list[Path] = []
-    """files of triggered images, whose `label` is the attack's target, for evaluation only"""
+    """files of triggered images, whose `label` is the attack's target, for evaluation only; where they also hold `true_label`, images of the target's class are left out and recovered ones are counted"""
+
+    @model_validator(mode="after")
+    def _files_named_once(self) -> Self:
+        stems = [file_name(path) for path in self.tests + self.poisoned]
+        if twice := {stem for stem in stems if stems.count(stem) > 1}:
+            raise ValueError(f"two files of {self.name} are both called {twice.pop()} in results/; rename one")
+        return self
 
 
 class PlantedOptions(Strict):
@@ -142,10 +156,10 @@ class BadnetOptions(Strict):
         PlantedOptions(trigger="multi", targets=[0, 1, 2], poisoned=0.4),
         PlantedOptions(pruning_aware=True),
     ]
-    """networks that the workflow backdoors itself, to be repaired like the others (none: planted: [])"""
+    """networks that the workflow backdoors itself, to be repaired like the others (none: planted: []); where `dataset` is digits, on digits28"""
     held_out: Share = 0.3
     """share of the training images that planted networks are not trained on, as the clean data of their repair"""
-    model: Model = "mithridate.models.deepid:build"
+    model: Model = "deepid"
     """architecture of planted networks"""
     training: TrainingOptions = plain_adam(
         24, batch_size=32, learning_rate=3e-3, decay="linear", channels_last=True, strategy="loop"

@@ -15,6 +15,7 @@ NAMES = (
     "smoothing_digits",
     "smoothing_mnist",
     "resnet20",
+    "deepid",
 )
 
 Model = Annotated[str, Field(pattern=rf"^({'|'.join(NAMES)}|[\w.]+:\w+)$")]

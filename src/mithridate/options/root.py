@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 from mithridate.errors import InputError
 from mithridate.options.attacks import DpaAttackOptions, clash
 from mithridate.options.backdoor import GreedyOptions, SingleOptions
+from mithridate.options.badnet import BadnetOptions
 from mithridate.options.base import Strict
 from mithridate.options.data import BUILTIN, DataOptions
 from mithridate.options.dpa import FINITE, PARTITIONED, DpaOptions
@@ -39,6 +40,13 @@ class Options(Strict):
     """certified training against backdoors by smoothing the training set (RAB)"""
     smoothing: SmoothingOptions = SmoothingOptions()
     """randomized smoothing of victims trained on clean and on poisoned data"""
+    badnet: BadnetOptions = BadnetOptions()
+    """repair of backdoored networks, your own and planted ones"""
+
+    @property
+    def enlarged(self) -> str:
+        """The data set of what needs more than 8 x 8 pixels: digits28 in place of digits."""
+        return "digits28" if self.dataset == "digits" else self.dataset
 
     @model_validator(mode="after")
     def _known_data(self) -> Self:
@@ -86,6 +94,7 @@ class Options(Strict):
             asked["smoothing.target"] = {self.smoothing.target} if self.smoothing.procedures else set()
             for key, attacks in (("attacks", self.attacks), ("rab.attacks", self.rab.attacks)):
                 asked[key] = {c for attack in attacks for c in (attack.target, *(attack.sources or []))}
+            asked["badnet.planted"] = {target for net in self.badnet.planted for target in net.targets}
             for key, classes in asked.items():
                 if classes and max(classes) >= known:
                     raise ValueError(f"{key}: {self.dataset} has no class {max(classes)}; its last is {known - 1}")

@@ -5,7 +5,7 @@ It is the backdoored network that is asked: in a repaired one the trigger no lon
 images are needed, as overlays and to set the boundary.
 """
 
-from collections.abc import Sequence
+import hashlib
 from copy import deepcopy
 from dataclasses import dataclass
 from math import floor
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mithridate.data.checks import shape_text
 from mithridate.errors import InputError
 from mithridate.models.registry import class_logits
 from mithridate.options.badnet import StripOptions
@@ -26,16 +27,17 @@ from mithridate.training.stack import keep_channels_last
 
 CARD_ROWS = 10_000  # images that pass through the network at once on a card
 LARGEST_WORD = np.uint64(2**64 - 1)
+FINEST = 65_535  # levels from black to white in which images are told apart
 ROUNDING = 1e-9  # of a number of images
 
 
 class Strip:
     """The statistic of STRIP on one network (images [B,C,H,W] in [0, 1] to logits, in evaluation mode).
 
-    overlays: clean images, uint8 [M,C,H,W], taken times `scale`, or float32 in [0, 1], at the positions `indices` [M]
-    of the set called `overlay_set`. An input is named by its set and its index there; its overlays are N different
-    images drawn by a stream of random numbers of (seed, set, index), among which the input itself never is. So its
-    value depends on which image it is, on the network and on the overlays alone, not on the other inputs.
+    overlays: clean images [M,C,H,W], uint8, taken times `scale`, or float32 in [0, 1]. Those of an input are N
+    different ones, drawn by a stream of random numbers of the seed and the input's own pixels; an overlay equal to the
+    input is never among them. So its value depends on the image, the network and the overlays alone: not on other
+    inputs, their order, or the file that it comes from.
 
     The network sees batches of one fixed shape, the last one filled up, so that values do not depend on the fill. With
     several inputs in a batch (options.batch_size >= 2N) last bits may depend on an input's place in it, where a
@@ -46,9 +48,7 @@ class Strip:
         self,
         network: nn.Module,
         overlays: np.ndarray,
-        indices: Sequence[int] | np.ndarray,
         *,
-        overlay_set: str,
         options: StripOptions,
         seed: int,
         scale: float = 1 / 255,
@@ -59,60 +59,54 @@ class Strip:
                 f"strip.overlays: {options.overlays} different overlays are asked for, but there are {len(overlays)}"
                 " clean images to lay over: ask for fewer, or hold out more images."
             )
-        self.places = {int(index): place for place, index in enumerate(indices)}
-        if len(self.places) != len(overlays):
-            raise InputError(f"{len(overlays)} overlays have {len(self.places)} different indices: give one each.")
         self.network = keep_channels_last(deepcopy(network)).to(device).eval()
-        self.overlays = pixels(overlays, scale, device)
-        self.overlay_set, self.options, self.seed, self.scale, self.device = overlay_set, options, seed, scale, device
+        laid = pixels(overlays, scale)
+        self.places: dict[str, list[int]] = {}
+        for place, name in enumerate(_names(laid)):
+            self.places.setdefault(name, []).append(place)
+        self.overlays = laid.to(device)
+        self.options, self.seed, self.scale, self.device = options, seed, scale, device
         rows = options.batch_size or (options.overlays if device == "cpu" else CARD_ROWS)
         self.inputs = max(1, rows // options.overlays)
 
-    def values(
-        self,
-        images: np.ndarray,
-        indices: Sequence[int] | np.ndarray,
-        name: str,
-        progress: Progress | None = None,
-    ) -> np.ndarray:
-        """The statistic of each image of the set `name`, float64 [n]: entropy in bits, mean over the overlays, or the
-        number of distinct predicted classes (at ties of logits the smaller). `indices` [n]: positions in the set.
+    def values(self, images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """The statistic of each image, float64 [n]: entropy in bits, mean over the overlays, or the number of distinct
+        predicted classes (at ties of logits the smaller).
 
         Raises InputError for images of another shape and outputs of the network that are not finite.
         """
-        if len(images) != len(indices) or images.shape[1:] != self.overlays.shape[1:]:
+        if images.shape[1:] != self.overlays.shape[1:]:
             raise InputError(
-                f"{len(images)} inputs of shape {images.shape[1:]} with {len(indices)} indices: give one index each,"
-                f" and images of the overlays' shape {tuple(self.overlays.shape[1:])}."
+                f"inputs are {shape_text(images.shape[1:])}, but overlays {shape_text(self.overlays.shape[1:])}"
+                " (channels, height, width): give images of the same shape."
             )
         found = []
         for start in range(0, len(images), self.inputs):
-            rows = slice(start, start + self.inputs)
+            x = pixels(images[start : start + self.inputs], self.scale)
+            count = len(x)
             chosen = np.zeros((self.inputs, self.options.overlays), np.int64)
-            drawn = [self.chosen(name, int(index)) for index in indices[rows]]
-            chosen[: len(drawn)] = drawn
-            x = pixels(images[rows], self.scale, self.device)
-            x = torch.cat([x, x.new_zeros(self.inputs - len(x), *x.shape[1:])])
-            found.append(self._statistic(x, torch.from_numpy(chosen).to(self.device))[: len(drawn)].cpu().numpy())
+            chosen[:count] = [self._chosen(name) for name in _names(x)]
+            x = torch.cat([x, x.new_zeros(self.inputs - count, *x.shape[1:])]).to(self.device)
+            found.append(self._statistic(x, torch.from_numpy(chosen).to(self.device))[:count].cpu().numpy())
             if progress is not None:
-                progress.add(len(drawn))
+                progress.add(count)
         return np.concatenate([np.zeros(0), *found])
 
-    def chosen(self, name: str, index: int) -> np.ndarray:
-        """Places, among the overlays, of those of image `index` of the set `name`: int64 [N], increasing.
+    def chosen(self, images: np.ndarray) -> np.ndarray:
+        """Places of the images' overlays: int64 [n, N], increasing. Raises InputError where, besides those that equal
+        an image, there are fewer than N."""
+        found = [self._chosen(name) for name in _names(pixels(images, self.scale))]
+        return np.array(found, np.int64).reshape(-1, self.options.overlays)
 
-        They are those of the N smallest of M random words. Raises InputError where, besides the image itself, there are
-        fewer than N.
-        """
-        words = Stream("strip", self.seed, name, index).raw(len(self.overlays))
-        own = self.places.get(index) if name == self.overlay_set else None
-        if own is not None:
-            words[own] = LARGEST_WORD
-            if self.options.overlays == len(words):
-                raise InputError(
-                    f"strip.overlays: image {index} of {name} is itself one of the {len(words)} overlays: ask for"
-                    " fewer."
-                )
+    def _chosen(self, name: str) -> np.ndarray:
+        """They are those of the N smallest of M random words."""
+        words, own = Stream("strip", self.seed, name).raw(len(self.overlays)), self.places.get(name, [])
+        words[own] = LARGEST_WORD
+        if self.options.overlays > len(words) - len(own):
+            raise InputError(
+                f"strip.overlays: an image is itself one of the {len(words)} overlays, which leaves fewer than"
+                f" {self.options.overlays} for it: ask for fewer."
+            )
         if self.options.overlays == len(words):
             return np.arange(len(words))
         return np.sort(np.argpartition(words, self.options.overlays)[: self.options.overlays])
@@ -134,6 +128,12 @@ class Strip:
         if self.options.overlay == "convex":
             return laid.add_(x).mul_(0.5)
         return laid.add_(x).clamp_(max=1)
+
+
+def _names(images: Tensor) -> list[str]:
+    """A name for the pixels of each image in [0, 1], the same whatever last bits their scaling left."""
+    levels = (images.cpu() * FINEST).round().numpy().astype("<u2")
+    return [hashlib.sha256(image.tobytes()).hexdigest()[:32] for image in levels]
 
 
 def entropy(logits: Tensor) -> Tensor:
