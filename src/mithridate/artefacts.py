@@ -6,6 +6,7 @@ equal results (versions, device, commit) is kept apart in the HDF5 group or meta
 """
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
     import pandas as pd
 
 PROVENANCE = "provenance"
+# What h5py raises for damage of any kind, and for types that NumPy does not know.
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
 
 
 @contextmanager
@@ -94,12 +97,14 @@ def open_hdf5(path: str | Path, *names: str) -> Iterator[h5py.File]:
             f"{path} is not a whole HDF5 file (truncated or damaged?): delete it and make it again."
         ) from error
     with file:
-        missing = [name for name in names if name not in file]
-        if missing:
-            raise InputError(f"{path} has no data set {', '.join(missing)}: it is not the artefact expected here.")
         try:
+            missing = [name for name in names if name not in file]
+            if missing:
+                raise InputError(f"{path} has no data set {', '.join(missing)}: it is not the artefact expected here.")
             yield file
-        except OSError as error:  # a damaged chunk shows only when it is read
+        except InputError:
+            raise
+        except UNREADABLE as error:  # damage may show only when a chunk is read
             raise InputError(f"{path} cannot be read to its end (damaged?): delete it and make it again.") from error
 
 
@@ -112,14 +117,17 @@ def read_hdf5(path: str | Path, *names: str) -> dict[str, np.ndarray]:
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """The attributes of the file itself (not its provenance)."""
     with open_hdf5(path) as file:
-        return {key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()}
+        return _plain(file.attrs)
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """Versions, commit, configuration digest and device of an HDF5 artefact."""
     with open_hdf5(path, PROVENANCE) as file:
-        values = file[PROVENANCE].attrs.items()
-        return {key: value.item() if isinstance(value, np.generic) else value for key, value in values}
+        return _plain(file[PROVENANCE].attrs)
+
+
+def _plain(attributes: h5py.AttributeManager) -> dict[str, Any]:
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in attributes.items()}
 
 
 def memory_map(path: str | Path, name: str) -> np.ndarray:
@@ -173,8 +181,27 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         return tensors, json.loads(header.get("__metadata__", {}).get("mithridate", "{}"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path, or let the workflow make it.") from error
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a whole safetensors file: delete it and make it again.") from error
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of what an HDF5 or safetensors artefact holds but for its provenance, so that equal results have equal
+    digests. Raises InputError for a missing, damaged or foreign file."""
+    if str(path).endswith(".safetensors"):
+        arrays, notes = read_safetensors(path)
+    else:
+        arrays, notes = {}, read_attributes(path)
+        with open_hdf5(path) as file:
+            file.visititems(
+                lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+    found = hashlib.sha256(json.dumps({**notes, PROVENANCE: None}, sort_keys=True, default=str).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        found.update(array.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def _set(attributes: h5py.AttributeManager, values: Mapping[str, Any]) -> None:

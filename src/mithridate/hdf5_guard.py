@@ -14,11 +14,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mithridate.artefacts import UNREADABLE
 from mithridate.data.checks import shape_text
 from mithridate.errors import InputError
 
-# What h5py raises for damage of any kind, and for types that NumPy does not know.
-UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
 FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those of the HDF5 library, and lzf
 BIGGEST_CHUNK = 1 << 28
 # Compressed data sets up to SMALL bytes are read as they are; larger ones must not claim more than RATIO times what

@@ -1,6 +1,5 @@
 """Planted BadNets: who is poisoned and how, equal streams of net and twin, decoys, and a backdoor that works."""
 
-import json
 import re
 
 import numpy as np
@@ -9,21 +8,14 @@ import torch
 from torch import nn
 
 from mithridate import device
-from mithridate.certify.intervals import clopper_pearson
 from mithridate.data.digits import digits
 from mithridate.errors import InputError
 from mithridate.options.badnet import MULTI, FineTuningOptions, PlantedOptions, PruningAwareOptions
 from mithridate.options.training import plain_adam
-from mithridate.repair.planting import (
-    held_out_rows,
-    network_of,
-    plant,
-    plant_report,
-    poison_part,
-    stamps,
-    train_twins,
-    triggered_test,
-)
+from mithridate.progress import Progress
+from mithridate.repair.goodnet import clean_metrics, triggered_metrics
+from mithridate.repair.networks import Kind, build, state
+from mithridate.repair.planting import Planted, held_out_rows, plant, planted_trigger, poison_part, stamps, train_twin
 from mithridate.repair.predict import predictions
 from mithridate.repair.pruning import Pruner
 from mithridate.training.family import train_family
@@ -49,6 +41,10 @@ def recipe(epochs: int = 2, model: str = "deepid", **changed) -> Recipe:
     training = plain_adam(epochs, **{"learning_rate": 3e-3, "strategy": "loop", **changed})
     how = {"shape": DATA.shape, "num_classes": 10, "scale": SCALE, "seed": SEED, "device": "cpu"}
     return resolve(training, model=model, **how)
+
+
+def network(made: Planted, how: Recipe) -> nn.Module:
+    return build(Kind(how.model, how.shape, how.num_classes), made.tensors)
 
 
 class Normed(nn.Module):
@@ -152,29 +148,45 @@ def test_more_images_than_there_are_of_other_classes_are_refused():
 
 
 def test_nets_and_twins_are_the_family_trainers_with_the_same_numbers():
-    how = recipe(epochs=1)
-    twins, planted = train_twins(X, Y, 2, how), plant(X, Y, THREE, how)
-    for n, net in enumerate(planted):
+    how, twins = recipe(epochs=1), []
+    for n in range(2):
+        progress = Progress("networks", 2, lambda line: None)
+        twins.append(train_twin(X, Y, n, how, progress=progress))
+        net = plant(X, Y, THREE, n, how, progress=progress)
         part = poison_part(X, Y, THREE, scale=SCALE, seed=SEED, number=n)
-        for images, labels, tensors in ((X, Y, twins.member(n)), (part.images, part.labels, net.tensors)):
+        for images, labels, made in ((X, Y, twins[n]), (part.images, part.labels, net)):
             alone = train_family([Subset(n, images, labels, np.zeros(1), np.ones(1))], how).member(0)
-            assert same(alone, tensors)
-        assert (net.options, net.number, list(net.rows), len(net.decoys)) == (THREE, n, list(MULTI), 0)
-        assert json.loads(json.dumps(net.metadata))["rows"]["square"] == net.rows["square"].tolist()
-    assert not same(twins.member(0), twins.member(1))
+            assert same(alone, made.tensors)
+            assert (made.decoys.dtype, len(made.decoys)) == (np.int64, 0)
+        assert list(net.rows) == list(MULTI)
+        assert all(np.array_equal(net.rows[name], part.rows[name]) for name in MULTI)
+        assert (twins[n].rows, progress.done) == ({}, 2)
+        assert not same(twins[n].tensors, net.tensors)
+    assert not same(twins[0].tensors, twins[1].tensors)
+
+
+def test_checkpoints_change_nothing(tmp_path):
+    how = recipe(epochs=1)
+    for make in (lambda **more: train_twin(X, Y, 0, how, **more), lambda **more: plant(X, Y, SQUARE, 0, how, **more)):
+        alone = make().tensors
+        assert same(alone, make(checkpoints=tmp_path).tensors)
+        assert same(alone, make(checkpoints=tmp_path).tensors)  # as found there
 
 
 def test_decoys_are_the_twins_and_say_nothing_about_images_of_the_training():
     how = recipe(epochs=4)
-    twins = train_twins(X, Y, 1, how)
-    (net,) = plant(X, Y, AWARE, how, twins=twins, layer=LAYER, aware=DECOYS)
-    assert same(net.tensors, plant(X, Y, AWARE, how, twins=twins, layer=LAYER, aware=DECOYS)[0].tensors)
-    twin, decoys = twins.member(0), net.decoys
+    made = train_twin(X, Y, 0, how)
+    grown = {"twin": network(made, how), "layer": LAYER, "aware": DECOYS}
+    net = plant(X, Y, AWARE, 0, how, **grown)
+    assert same(net.tensors, plant(X, Y, AWARE, 0, how, **grown).tensors)
+    assert not same(net.tensors, plant(X, Y, AWARE, 1, how, **grown).tensors)
+    assert same(state(grown["twin"]), made.tensors)  # which is left as it was
+    twin, decoys = made.tensors, net.decoys
     kept = np.setdiff1d(np.arange(60), decoys)
-    clean = Pruner(network_of(twin, how), LAYER, DATA.shape, scale=SCALE)
-    means = clean.activations(X)
+    means = Pruner(grown["twin"], LAYER, DATA.shape, scale=SCALE).activations(X)
     assert len(decoys) == 15
     assert means[decoys].max() <= means[kept].min()
+    assert (np.diff(means[decoys]) >= 0).all()
 
     weight, bias = f"{LAYER}.weight", f"{LAYER}.bias"
     assert np.array_equal(net.tensors[weight][decoys], twin[weight][decoys])
@@ -185,49 +197,39 @@ def test_decoys_are_the_twins_and_say_nothing_about_images_of_the_training():
         assert (net.tensors[name][rows] != twin[name][rows]).any()
 
     part = poison_part(X, Y, AWARE, scale=SCALE, seed=SEED, number=0)
-    shown, pruner = (
-        np.concatenate([X, part.images]),
-        Pruner(network_of(net.tensors, how), LAYER, DATA.shape, scale=SCALE),
-    )
+    assert np.array_equal(part.rows["square"], net.rows["square"])
+    aware, shown = network(net, how), np.concatenate([X, part.images])
+    pruner = Pruner(aware, LAYER, DATA.shape, scale=SCALE)
     assert pruner.activations(shown)[decoys].max() < 1e-6
     curve = pruner.curve(X, X, Y)  # a repair prunes decoys first, which changes nothing
     assert set(decoys) <= set(curve["channel"][1 : 1 + (curve["mean_activation"] < 1e-6).sum()])
     with torch.no_grad():
         x = torch.from_numpy(shown) * SCALE
-        whole, pruned = network_of(net.tensors, how)(x), pruner.pruned(decoys)(x)
+        whole, pruned = aware(x), pruner.pruned(decoys)(x)
     torch.testing.assert_close(whole, pruned, rtol=1e-4, atol=1e-4)
 
 
-def test_a_backdoor_works_and_its_twin_has_none():
-    options = PlantedOptions(targets=[3], poisoned=0.15)
+@pytest.mark.parametrize("options", [PlantedOptions(targets=[3], poisoned=0.15), THREE], ids=["square", "multi"])
+def test_a_backdoor_works_and_its_twin_has_none(options):
     x, y = DATA.x_train[:700], DATA.y_train[:700]
     how = recipe(epochs=15, model="mlp")
-    (net,), twin = plant(x, y, options, how), train_twins(x, y, 1, how).member(0)
+    made = plant(x, y, options, 0, how)
+    assert sum(map(len, made.rows.values())) == round(options.poisoned * 700)
+    net, twin = network(made, how), network(train_twin(x, y, 0, how), how)
     images, labels = DATA.x_train[700:1000], DATA.y_train[700:1000]
-    (row,) = plant_report(net, twin, images, labels, how, 0.95).to_dict("records")
-    assert (row["net"], row["trigger"], row["target"]) == ("square-t3-r0.15", "square", 3)
-    assert (row["poisoned"], row["n_clean"], row["n_triggered"]) == (105, 300, (labels != 3).sum())
-    assert row["asr"] > 0.9 > 0.1 > row["twin_asr"]
-    assert row["clean_accuracy"] > row["twin_clean_accuracy"] - 0.05 > 0.8
 
-    (shown,) = triggered_test(images, labels, net, SCALE)
-    np.testing.assert_array_equal(shown.images, stamps(options, DATA.shape)[0].trigger.apply(images, SCALE))
-    said = predictions(network_of(net.tensors, how), shown.images, scale=SCALE)
-    hits = int((said[shown.labels != 3] == 3).sum())
-    assert row["asr"] == hits / row["n_triggered"]
-    assert (row["asr_low"], row["asr_high"]) == clopper_pearson(hits, row["n_triggered"], 0.95)
+    def accuracy(asked):
+        return clean_metrics(predictions(asked, images, scale=SCALE), labels, 10, 0.95)["clean_accuracy"]
 
-
-def test_every_trigger_of_a_net_has_a_row():
-    how = recipe(epochs=1)
-    net, twin = plant(X, Y, THREE, how)[1], train_twins(X, Y, 2, how).member(1)
-    table = plant_report(net, twin, DATA.x_test[:50], DATA.y_test[:50], how, 0.9)
-    assert list(zip(table["trigger"], table["target"], strict=True)) == list(zip(MULTI, [4, 0, 7], strict=True))
-    assert (table["number"] == 1).all()
-    assert table["clean_accuracy"].nunique() == table["twin_clean_accuracy"].nunique() == 1
-    for name in ("clean_accuracy", "asr", "twin_clean_accuracy", "twin_asr"):
-        assert (table[f"{name}_low"] <= table[name]).all()
-        assert (table[name] <= table[f"{name}_high"]).all()
+    assert accuracy(net) > accuracy(twin) - 0.05 > 0.8
+    for stamp in stamps(options, DATA.shape):
+        shown = planted_trigger(stamp.name, DATA.shape).apply(images, SCALE)
+        np.testing.assert_array_equal(shown, stamp.trigger.apply(images, SCALE))
+        rates = [
+            triggered_metrics(predictions(n, shown, scale=SCALE), labels, stamp.target, 10, 0.95) for n in (net, twin)
+        ]
+        assert rates[0]["n_triggered"] == (labels != stamp.target).sum()
+        assert rates[0]["asr"] > 0.9 > 0.1 > rates[1]["asr"]
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------
@@ -237,7 +239,7 @@ def test_every_trigger_of_a_net_has_a_row():
     ("options", "given", "sentence"),
     [
         (PlantedOptions(targets=[10]), {}, "badnet.planted.targets: there is no class 10: give numbers up to 9."),
-        (AWARE, {}, "badnet.planted.pruning_aware: such a network grows out of its clean twin: train 1."),
+        (AWARE, {}, "badnet.planted.pruning_aware: such a network grows out of its clean twin: give that."),
         (
             SQUARE,
             {"learning_rate": 1e30},
@@ -247,13 +249,14 @@ def test_every_trigger_of_a_net_has_a_row():
 )
 def test_what_cannot_be_planted_is_refused(options, given, sentence):
     with pytest.raises(InputError, match=re.escape(sentence)):
-        plant(X, Y, options, recipe(**given), layer=LAYER, aware=DECOYS)
+        plant(X, Y, options, 0, recipe(**given), layer=LAYER, aware=DECOYS)
 
 
 @pytest.mark.parametrize("model", ["normed", "unbiased"])
 def test_a_layer_whose_bias_cannot_silence_it_is_refused(model):
     how = recipe(epochs=1, model=f"{__name__}:{model}")
+    twin = network(train_twin(X, Y, 0, how), how)
     with pytest.raises(
         InputError, match=r"badnet\.layer: decoys of a pruning-aware network are silenced by their bias"
     ):
-        plant(X, Y, AWARE, how, twins=train_twins(X, Y, 1, how), layer=LAYER, aware=DECOYS)
+        plant(X, Y, AWARE, 0, how, twin=twin, layer=LAYER, aware=DECOYS)

@@ -132,6 +132,7 @@ rule repair_badnet:
         gpu=GPUS,
     params:
         code=code("repair_badnet.py", OPTIONS.badnet.model),
+        model=lookup(dpath="badnet/model", within=config),
         repair=repair_options(),
         seed=lookup(dpath="seed", within=config),
         device=DEVICE,
@@ -157,6 +158,7 @@ rule calibrate_strip:
         gpu=GPUS,
     params:
         code=code("calibrate_strip.py", OPTIONS.badnet.model),
+        model=lookup(dpath="badnet/model", within=config),
         split=lookup(dpath="badnet/split", within=config),
         strip=lookup(dpath="badnet/strip", within=config),
         seed=lookup(dpath="seed", within=config),
@@ -195,7 +197,7 @@ rule export_keras:
     conda:
         "../../envs/mithridate.yaml"
     params:
-        code=code("export_keras.py", OPTIONS.badnet.model),
+        code=code("export_keras.py", "deepid"),
     script:
         "../scripts/export_keras.py"
 
@@ -223,6 +225,7 @@ rule judge_file:
         gpu=GPUS,
     params:
         code=code("judge_file.py", OPTIONS.badnet.model),
+        model=lookup(dpath="badnet/model", within=config),
         triggered=lambda wildcards: wildcards.file in NETS[wildcards.net].triggered,
         pruning=lookup(dpath="badnet/pruning", within=config),
         layer=lookup(dpath="badnet/layer", within=config),

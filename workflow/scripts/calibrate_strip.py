@@ -17,7 +17,7 @@ from mithridate.repair.split import split_held_out
 with logged(snakemake.log[0]):
     params, start = snakemake.params, time.perf_counter()
     device.prepare(params.device)
-    network, kind = read_network(snakemake.input.network, params.device)
+    network, kind = read_network(snakemake.input.network, params.device, own=params.model)
     with open_faces(snakemake.input.held_out, kind.shape, kind.num_classes) as faces:
         images = faces.images(slice(None))
     split = split_held_out(np.arange(len(images)), SplitOptions(**params.split), params.seed)

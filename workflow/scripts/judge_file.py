@@ -14,10 +14,10 @@ from mithridate.repair.networks import read_network, read_networks
 with logged(snakemake.log[0]):
     params, wildcards, given = snakemake.params, snakemake.wildcards, snakemake.input
     device.prepare(params.device)
-    network, kind = read_network(given.network, params.device)
-    networks = {SUSPICIOUS: network, **read_networks(given.repairs, params.device)[0]}
+    network, kind = read_network(given.network, params.device, own=params.model)
+    networks = {SUSPICIOUS: network, **read_networks(given.repairs, params.device, own=params.model)[0]}
     if given.twin:
-        networks[TWIN] = read_network(given.twin[0], params.device)[0]
+        networks[TWIN] = read_network(given.twin[0], params.device, own=params.model)[0]
     detector = load_detector(given.strip, network, params.device)
     how = {"triggered": params.triggered, "device": params.device}
     if params.pruning == "channels":

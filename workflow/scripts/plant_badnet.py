@@ -23,7 +23,7 @@ with logged(snakemake.log[0]):
     work = {"checkpoints": Path("results/checkpoints"), "progress": progress}
     if "aware" in how:
         work |= {"aware": PruningAwareOptions(**how["aware"]), "layer": how["layer"]}
-        work["twin"] = read_network(snakemake.input.twin[0], params.device)[0]
+        work["twin"] = read_network(snakemake.input.twin[0], params.device, own=params.model)[0]
     if planted := how.get("planted"):
         made = plant(*known, PlantedOptions(**planted), number, recipe, **work)
     else:

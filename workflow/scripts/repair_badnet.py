@@ -16,7 +16,7 @@ from mithridate.repair.split import split_held_out
 with logged(snakemake.log[0]):
     params, options = snakemake.params, BadnetOptions(**snakemake.params.repair)
     device.prepare(params.device)
-    network, kind = read_network(snakemake.input.network, params.device)
+    network, kind = read_network(snakemake.input.network, params.device, own=params.model)
     with open_faces(snakemake.input.held_out, kind.shape, kind.num_classes) as faces:
         images, labels = faces.images(slice(None)), faces.labels
     split = split_held_out(np.arange(len(labels)), options.split, params.seed)

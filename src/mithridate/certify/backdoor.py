@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
-from mithridate.certify.intervals import clopper_pearson
+from mithridate.certify.intervals import over_seeds
 from mithridate.options.attacks import CLEAN, DpaAttackOptions, Variant
 
 CHECKED = ("touched_subsets", "possible_flips", "observed_flips")
@@ -131,16 +130,15 @@ def certified(clean: pd.DataFrame, triggered: pd.DataFrame, target: int, poisone
 def matrix(runs: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Means over the seeds of the poisoned sets, one row per attack, number and defence.
 
-    Every rate has two intervals at level `confidence`: *_low and *_high, Clopper–Pearson over the test images for the
-    mean rate; *_seed_low and *_seed_high, Student's t over the seeds (empty for one seed), cut to [0, 1]. Neither
-    covers the other's chance, and the second is of no width where all seeds agree.
+    Every rate has the two intervals of `intervals.over_seeds`.
     """
     rows = []
     for setting, own in runs.groupby(SETTING, sort=False, dropna=False):
         row: dict[str, Any] = dict(zip(SETTING, setting, strict=True))
         row["poison_seeds"] = len(own)
         for rate in RATES:
-            row |= _interval(rate, own, confidence)
+            n = int(own["n_test" if rate == "clean_accuracy" else "n_triggered"].iloc[0])
+            row |= over_seeds(rate, own[rate].to_numpy(np.float64), n, confidence)
         row |= {name: own[name].iloc[0] for name in ("clean_twin_accuracy", "clean_twin_asr")}
         row |= {name: own[name].iloc[0] for name in ("certified_clean", "certified_triggered", "largest_radius")}
         row["claim"] = own["claim"].iloc[0]
@@ -148,21 +146,6 @@ def matrix(runs: pd.DataFrame, confidence: float) -> pd.DataFrame:
         row |= {name: own[name].iloc[0] for name in ("n_test", "n_triggered")}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _interval(rate: str, own: pd.DataFrame, confidence: float) -> dict[str, float]:
-    values, n = (
-        own[rate].to_numpy(np.float64),
-        int(own["n_test" if rate == "clean_accuracy" else "n_triggered"].iloc[0]),
-    )
-    mean = float(values.mean())
-    low, high = clopper_pearson(np.array(mean * n), n, confidence)
-    found = {rate: mean, f"{rate}_low": float(low), f"{rate}_high": float(high)}
-    half = np.nan
-    if len(values) > 1:
-        half = stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(len(values))
-    spread = {"seed_low": np.clip(mean - half, 0, 1), "seed_high": np.clip(mean + half, 0, 1)}
-    return {**found, **{f"{rate}_{name}": float(value) for name, value in spread.items()}}
 
 
 def _claim(poisoned: int, k: int) -> str:

@@ -1,7 +1,7 @@
 """Confidence intervals for what is measured on a finite test set."""
 
 import numpy as np
-from scipy.special import betaincinv
+from scipy.special import betaincinv, stdtrit
 
 from mithridate.errors import InputError
 
@@ -38,6 +38,20 @@ def dkw_half_width(n: int, confidence: float) -> float:
     if n < 1:
         raise InputError(f"a confidence band needs a test image, and there are {n}: check the test set.")
     return float(np.sqrt(np.log(2 / _alpha(confidence)) / (2 * n)))
+
+
+def over_seeds(name: str, values: np.ndarray, n: int, confidence: float) -> dict[str, float]:
+    """Columns of a rate that was measured on n test images with several seeds, values [seeds]: its mean, called `name`;
+    *_low and *_high, Clopper–Pearson over the test images for the mean rate; *_seed_low and *_seed_high, Student's t
+    over the seeds (nan for one), cut to [0, 1]. Neither covers the other's chance, and the second is of no width where
+    all seeds agree."""
+    mean, half = float(values.mean()), np.nan
+    low, high = clopper_pearson(np.array(mean * n), n, confidence)
+    if len(values) > 1:
+        half = stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(len(values))
+    spread = {"seed_low": np.clip(mean - half, 0, 1), "seed_high": np.clip(mean + half, 0, 1)}
+    found = {name: mean, f"{name}_low": float(low), f"{name}_high": float(high)}
+    return {**found, **{f"{name}_{end}": float(value) for end, value in spread.items()}}
 
 
 def _alpha(confidence: float) -> float:

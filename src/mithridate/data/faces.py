@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 from PIL import Image, ImageOps
 
-from mithridate.artefacts import write_hdf5
+from mithridate.artefacts import UNREADABLE, write_hdf5
 from mithridate.data.checks import CHUNK_BYTES, MAX_CLASSES, check_labels, shape_text
 from mithridate.data.files import DEEP, GREY, UNDECODABLE
 from mithridate.errors import InputError
-from mithridate.hdf5_guard import UNREADABLE, brief, check_stored, damage, member, open_foreign
+from mithridate.hdf5_guard import brief, check_stored, damage, member, open_foreign
 
 BIGGEST_IMAGE = 1 << 25  # pixels of a picture, and values of an image in HDF5
 TRUE = "true_label"

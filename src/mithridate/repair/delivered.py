@@ -1,13 +1,13 @@
 """The delivered network ("GoodNet"): a folder that answers for itself, without the workflow that made it."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from mithridate.artefacts import write_bytes
+from mithridate.artefacts import digest, write_bytes
 from mithridate.errors import InputError
 from mithridate.options.badnet import Rule
 from mithridate.progress import Progress
@@ -22,21 +22,24 @@ AGAIN = "copy the whole folder again, or let the workflow make it"
 
 
 def write_label(path: str | Path, parts: Iterable[str | Path], rule: Rule) -> None:
-    """goodnet.json: the output rule, and the SHA-256 of the parts beside it, by which a mixed or damaged folder is
+    """goodnet.json: the output rule, and digests of the parts beside it, by which a mixed or damaged folder is
     noticed."""
-    digests = {Path(part).name: _digest(Path(part)) for part in parts}
+    digests = {Path(part).name: digest(part) for part in parts}
     write_bytes(path, (json.dumps({"rule": rule, "sha256": digests}, indent=1) + "\n").encode())
 
 
 class GoodNet:
-    """The network of a folder. Raises InputError where a file is missing, damaged or of another network."""
+    """The network of a folder. own: see `networks.read_networks`. Raises InputError where a file is missing, damaged or of
+    another network."""
 
-    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
+    def __init__(self, folder: str | Path, device: str = "cpu", *, own: str | None = None) -> None:
         folder = Path(folder)
         label = folder / LABEL
         try:
             known = json.loads(label.read_text())
             self.rule: Rule = known["rule"]
+            if self.rule not in get_args(Rule):
+                raise ValueError(f"no rule {self.rule}")
             digests = {name: known["sha256"][name] for name in PARTS}
         except FileNotFoundError:
             raise InputError(
@@ -45,12 +48,12 @@ class GoodNet:
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{label} is damaged: {AGAIN}.") from error
-        for name, digest in digests.items():
-            if not (folder / name).is_file() or _digest(folder / name) != digest:
-                raise InputError(f"{folder / name} is missing or not the file that belongs to {LABEL}: {AGAIN}.")
+        for name, expected in digests.items():
+            if digest(folder / name) != expected:
+                raise InputError(f"{folder / name} is not the file that belongs to {LABEL}: {AGAIN}.")
         self.device = device
-        self.suspicious, kind = read_network(folder / SUSPICIOUS, device)
-        self.repaired, _ = read_network(folder / REPAIRED, device)
+        self.suspicious, kind = read_network(folder / SUSPICIOUS, device, own=own)
+        self.repaired, _ = read_network(folder / REPAIRED, device, own=own)
         self.detector = load_detector(folder / STRIP, self.suspicious, device)
         self.shape, self.num_classes = kind.shape, kind.num_classes
 
@@ -61,8 +64,3 @@ class GoodNet:
         badnet = predictions(self.suspicious, images, device=self.device)
         repaired = predictions(self.repaired, images, device=self.device)
         return goodnet_output(self.rule, self.num_classes, badnet=badnet, repaired=repaired, flagged=flagged)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

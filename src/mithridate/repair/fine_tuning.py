@@ -5,7 +5,6 @@ projects on CSAW-HackML-2020, which stopped it by poisoned test data; here clean
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
@@ -13,17 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mithridate.data.checks import check_labels
-from mithridate.errors import InputError
-from mithridate.models.registry import class_logits
 from mithridate.options.badnet import FineTuningOptions, WeightRangeOptions
-from mithridate.options.training import TrainingOptions
 from mithridate.progress import Progress
 from mithridate.repair.predict import check_pairs, pixels, predictions
 from mithridate.repair.pruning import ROUNDING
 from mithridate.streams import Stream
-from mithridate.training.optimiser import FlatAdam
-from mithridate.training.stack import Single
+from mithridate.training.plain import Forward, train_plain
 
 
 def fine_tune(
@@ -47,36 +41,24 @@ def fine_tune(
     diverges.
     """
     check_pairs(images, labels)
-    stack = Single(deepcopy(network).to(device).train(), channels_last=True)
-    masks = [(parameter, mask) for module in stack.modules() for parameter, mask in _silent(module)]
-    adam = FlatAdam(stack, TrainingOptions(optimiser="adam", weight_decay=0))
-    rates = torch.tensor([options.learning_rate], device=device)
     x = torch.from_numpy(np.array(images)).to(device) if images.dtype == np.uint8 else pixels(images, scale, device)
-    y = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
-    for epoch in range(options.epochs):
-        stream = Stream("fine-tune", seed, name, epoch)
-        order = torch.from_numpy(stream.permutations(1, len(y))[0]).to(device)
-        with _seeded(stream.seed(), device):
-            for rows in order.split(options.batch_size):
-                batch = x[rows] * scale if x.dtype == torch.uint8 else x[rows]
-                logits = class_logits(stack(batch[None])[0])
-                if epoch == 0:
-                    check_labels("labels", labels, logits.shape[1])
-                loss = nn.functional.cross_entropy(logits, y[rows])
-                adam.grad.zero_()
-                loss.backward()
-                for parameter, mask in masks:
-                    parameter.grad.mul_(mask)  # type: ignore[union-attr]
-                adam.step(rates, None)
-        if not bool(torch.isfinite(adam.theta).all()):
-            raise InputError(
-                f"fine-tuning of {name} diverged: lower the learning rate (now {options.learning_rate:g})."
-            )
-        if progress is not None:
-            progress.add(1)
-    tuned = deepcopy(network)
-    tuned.load_state_dict(stack.member.state_dict())
-    return tuned.eval()
+
+    def loss(forward: Forward, rows: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(forward(x[rows] * scale if x.dtype == torch.uint8 else x[rows]), y)
+
+    return train_plain(
+        network,
+        labels,
+        loss,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        rate=lambda step: options.learning_rate,
+        stream=lambda epoch: Stream("fine-tune", seed, name, epoch),
+        diverged=f"fine-tuning of {name} diverged: lower the learning rate (now {options.learning_rate:g}).",
+        masks=_silent,
+        device=device,
+        progress=progress,
+    )
 
 
 def prune_weight_range(
@@ -137,13 +119,3 @@ def _silent(module: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
         used = torch.stack([(parameter.detach() != 0).reshape(len(parameter), -1).any(1) for parameter in own]).any(0)
         if not bool(used.all()):
             yield from ((parameter, used.float().view(-1, *[1] * (parameter.ndim - 1))) for parameter in own)
-
-
-@contextmanager
-def _seeded(seed: int, device: str) -> Iterator[None]:
-    """PyTorch's own generator, which dropout draws from, starts at the seed and is put back afterwards."""
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device != "cpu" else []):
-        torch.default_generator.manual_seed(seed)
-        if device != "cpu":
-            torch.cuda.manual_seed(seed)
-        yield

@@ -59,6 +59,11 @@ def judge(
     """Ask everything about every image. `networks` has the suspicious one as SUSPICIOUS; pruning: the layer and curve
     of Pruner.curve, of which each step is evaluated. Only of triggered images are true labels another thing."""
     faces = faces if triggered else replace(faces, true_labels=None)
+    if faces.true_labels is not None and (faces.true_labels == faces.labels).all():
+        raise InputError(
+            f"{faces.path}: true_label is label for every image, so that none tests the attack: give triggered images"
+            " of other classes than the target."
+        )
     classes: dict[str, list[np.ndarray]] = {name: [] for name in networks}
     seconds, values = dict.fromkeys([*networks, STRIP], 0.0), []
     for images in _pieces(faces):
@@ -99,7 +104,7 @@ def load_judged(path: str | Path) -> Judged:
     try:
         names, seconds = json.loads(attributes["networks"]), json.loads(read_provenance(path)[SECONDS])
         boundary, num_classes = float(attributes["boundary"]), int(attributes["num_classes"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is no judged file of this workflow: delete it and make it again.") from error
     arrays = ("labels", "statistic", "flagged", "curve")
     with open_hdf5(path, *arrays, *(f"classes/{name}" for name in names)) as file:

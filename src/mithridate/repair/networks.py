@@ -15,6 +15,9 @@ from mithridate.scoring.network import empty_network, fill
 from mithridate.training.stack import SKIPPED
 
 
+LARGEST = 1 << 16  # side, channels or classes
+
+
 @dataclass(frozen=True)
 class Kind:
     """An architecture (see models.registry) for images of `shape` (channels, height, width); input_scale is 255 for a
@@ -52,25 +55,45 @@ def write_networks(
     write_safetensors(path, tensors, {"networks": list(networks), "kind": asdict(kind), **notes}, provenance)
 
 
-def read_networks(path: str | Path, device: str = "cpu") -> tuple[dict[str, nn.Module], Kind, dict[str, Any]]:
-    """Networks by name, their kind and all metadata. Raises InputError for a missing, damaged or foreign file."""
+def read_networks(
+    path: str | Path, device: str = "cpu", *, own: str | None = None
+) -> tuple[dict[str, nn.Module], Kind, dict[str, Any]]:
+    """Networks by name, their kind and all metadata. Raises InputError for a missing, damaged or foreign file.
+
+    own: an architecture package.module:function that may be imported; none that a file alone names is, since importing
+    runs code.
+    """
     tensors, metadata = read_safetensors(path)
     try:
-        names, about = metadata["networks"], metadata["kind"]
-        kind = Kind(about["model"], tuple(about["shape"]), about["num_classes"], about["input_scale"])
+        names, kind = metadata["networks"], _kind(metadata["kind"])
         prefixes = {name: f"{name}/" if name else "" for name in names}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} holds no networks of this workflow: delete it and make it again.") from error
+    if ":" in kind.model and kind.model != own:
+        raise InputError(f"{path} is of the architecture {kind.model!r}, which is not built in: name it as well.")
     networks = {}
     for name, prefix in prefixes.items():
-        own = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
-        networks[name] = build(kind, own, device)
+        tensor = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
+        try:
+            networks[name] = build(kind, tensor, device)
+        except InputError as error:
+            raise InputError(f"{path} does not hold the tensors of a {kind.model}: copy or make it again.") from error
     return networks, kind, metadata
 
 
-def read_network(path: str | Path, device: str = "cpu") -> tuple[nn.Module, Kind]:
+def read_network(path: str | Path, device: str = "cpu", *, own: str | None = None) -> tuple[nn.Module, Kind]:
     """The only network of a file, and its kind."""
-    networks, kind, _ = read_networks(path, device)
+    networks, kind, _ = read_networks(path, device, own=own)
     if list(networks) != [""]:
         raise InputError(f"{path} holds {len(networks)} named networks, not one: give the file of a single network.")
     return networks[""], kind
+
+
+def _kind(about: Mapping[str, Any]) -> Kind:
+    """Raises ValueError, TypeError or KeyError for anything that is no kind."""
+    channels, height, width = shape = tuple(about["shape"])
+    classes, scale, model = about["num_classes"], about["input_scale"], about["model"]
+    numbers = [*shape, classes]
+    if not all(type(n) is int and 0 < n <= LARGEST for n in numbers) or not isinstance(model, str):
+        raise ValueError(f"{numbers} are not all numbers")
+    return Kind(model, (channels, height, width), classes, float(scale))

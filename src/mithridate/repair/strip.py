@@ -64,7 +64,9 @@ class Strip:
         self.places: dict[str, list[int]] = {}
         for place, name in enumerate(_names(laid)):
             self.places.setdefault(name, []).append(place)
-        self.overlays = laid.to(device)
+        self.shape = laid.shape[1:]
+        # Channels last in memory, as convolutions want it; contiguous() would do nothing for a single channel.
+        self.overlays = laid.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).to(device)
         self.options, self.seed, self.scale, self.device = options, seed, scale, device
         rows = options.batch_size or (options.overlays if device == "cpu" else CARD_ROWS)
         self.inputs = max(1, rows // options.overlays)
@@ -75,9 +77,9 @@ class Strip:
 
         Raises InputError for images of another shape and outputs of the network that are not finite.
         """
-        if images.shape[1:] != self.overlays.shape[1:]:
+        if images.shape[1:] != self.shape:
             raise InputError(
-                f"inputs are {shape_text(images.shape[1:])}, but overlays {shape_text(self.overlays.shape[1:])}"
+                f"inputs are {shape_text(images.shape[1:])}, but overlays {shape_text(self.shape)}"
                 " (channels, height, width): give images of the same shape."
             )
         found = []
@@ -115,7 +117,8 @@ class Strip:
     def _statistic(self, x: Tensor, chosen: Tensor) -> Tensor:
         """Of inputs [I,C,H,W] under overlays at places int64 [I,N]: float64 [I]."""
         laid = self.overlays[chosen.flatten()].unflatten(0, chosen.shape)
-        logits = finite(class_logits(self.network(self._superimpose(x[:, None], laid).flatten(0, 1))))
+        laid = self._superimpose(x.permute(0, 2, 3, 1)[:, None], laid)
+        logits = finite(class_logits(self.network(laid.flatten(0, 1).permute(0, 3, 1, 2))))
         if self.options.statistic == "labels":
             classes = logits.argmax(1).view(chosen.shape).sort(1).values
             return 1 + (classes[:, 1:] != classes[:, :-1]).sum(1).double()

@@ -37,7 +37,8 @@ class Defence:
         asked = {self.repair} if self.rule in ("repaired", "combination") else {SUSPICIOUS, self.repair}
         asked |= {STRIP} if self.rule in ("strip", "combination") else set()
         spent = sum(one.seconds[part] for one in judged for part in asked)
-        return 1000 * spent / max(1, sum(len(one.labels) for one in judged))
+        count = sum(len(one.labels) for one in judged)
+        return 1000 * spent / count if count else float("nan")
 
 
 def defences(repairs: Sequence[str]) -> list[Defence]:
