@@ -34,6 +34,7 @@ bench: env
 	$(BIN)/python benchmarks/rab.py
 	$(BIN)/python benchmarks/smoothing.py
 	$(BIN)/python benchmarks/bilevel.py
+	$(BIN)/python benchmarks/strip.py
 
 lint: env
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ include: "workflow/rules/backdoor.smk"
 include: "workflow/rules/rab.smk"
 include: "workflow/rules/smoothing.smk"
 include: "workflow/rules/badnet.smk"
+include: "workflow/rules/dgn.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -53,6 +54,12 @@ wildcard_constraints:
     planted=any_of(PLANTED),
     number=r"\d+",
     stamp=any_of(mithridate.options.badnet.MULTI),
+    repeat=r"\d+",
+    loss=any_of(mithridate.options.dgn_runs.generators(OPTIONS.dgn)),
+    gradient="fgsm|pgd",
+    system=any_of([own.name for own in OPTIONS.dgn.systems]),
+    part="train|test|wrong",
+    defence=any_of(DGN_NETWORKS),
     # Of a poison in the name of its file.
     procedure="gaussian|smoothadv|macer",
     noise=r"0\.\d*[1-9]|[1-9]\d*(\.\d*[1-9])?",

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from mithridate import device
+from mithridate.errors import InputError
+from mithridate.models.dgn_conv import LEAST
 from mithridate.models.registry import NAMES, builder, initialise
 from mithridate.options.training import AugmentationOptions, TrainingOptions
 from mithridate.streams import Stream
@@ -18,11 +20,18 @@ from mithridate.training.stack import Grouped, Single
 
 LOOPED = ("rab_resnet", "resnet20", "deepid")  # whose blocks are modules of their own: they run as a loop
 STACKABLE = [name for name in NAMES if name not in LOOPED]
+SMALLEST = {"dgn_conv": LEAST}  # rows and columns; the others take 16
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _prepared():
     device.prepare()
+
+
+def fitting(name: str, channels: int, height: int, width: int) -> tuple[int, int, int]:
+    """The shape, or the smallest that the architecture takes."""
+    least = SMALLEST.get(name, 1)
+    return channels, max(height, least), max(width, least)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +59,33 @@ def test_network_in_network_has_the_papers_layers():
     assert pools[1].count_include_pad
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "parameters"),
+    [("dgn_dense", (1, 28, 28), 27_580), ("dgn_conv", (3, 32, 32), 122_570)],
+)
+def test_the_targets_of_deepcustom_have_the_papers_parameters_and_keras_initialisation(name, shape, parameters):
+    network = initialise(builder(name), shape, 10, Stream("glorot"))
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    for layer in network:
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            area = layer.weight[0, 0].numel()
+            bound = (6 / (area * (layer.weight.shape[0] + layer.weight.shape[1]))) ** 0.5
+            assert 0.9 * bound < layer.weight.abs().max() <= bound
+            assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.15)
+            assert not layer.bias.any()
+
+
+def test_the_convolutional_target_of_deepcustom_refuses_images_that_nothing_is_left_of():
+    with torch.no_grad():
+        assert builder("dgn_conv")(1, LEAST, LEAST + 3, 4)(torch.zeros(1, 1, LEAST, LEAST + 3)).shape == (1, 4)
+    with pytest.raises(InputError, match="17 x 32 are too small"):
+        builder("dgn_conv")(3, LEAST - 1, 32, 10)
+
+
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 16, 20)])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_architecture_takes_any_shape_and_is_drawn_from_its_stream(name, shape):
+    shape = fitting(name, *shape)
     nets = [initialise(builder(name), shape, 7, Stream("init", seed)).eval() for seed in (0, 0, 1)]
     x = torch.from_numpy(Stream("x").uniform(2, *shape).astype(np.float32))
     with torch.no_grad():
@@ -65,7 +98,7 @@ def test_every_architecture_takes_any_shape_and_is_drawn_from_its_stream(name, s
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("name", STACKABLE)
 def test_members_side_by_side_compute_what_each_computes_alone(name, channels_last):
-    shape, width, batch = (2, 16, 16), 3, 5
+    shape, width, batch = fitting(name, 2, 16, 16), 3, 5
     members = [initialise(builder(name), shape, 4, Stream("init", slot)) for slot in range(width)]
     x = torch.from_numpy(Stream("x").uniform(width, batch, *shape).astype(np.float32))
     grouped = Grouped(members[0], width, channels_last).train()
@@ -89,7 +122,7 @@ def test_members_side_by_side_compute_what_each_computes_alone(name, channels_la
 
 @pytest.mark.parametrize("name", STACKABLE)
 def test_a_mask_of_all_images_is_no_mask(name):
-    shape, width, batch = (2, 16, 16), 2, 6
+    shape, width, batch = fitting(name, 2, 16, 16), 2, 6
     x = torch.from_numpy(Stream("x").uniform(width, batch, *shape).astype(np.float32))
     results = []
     for mask in (torch.ones(width, batch, dtype=torch.bool), None):

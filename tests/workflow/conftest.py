@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ SMALL = {  # what a test does not ask for is left out or made small
     "single": "{training: {steps: 4}}",
     "rab": "{models: 4, training: {epochs: 1}, attacks: []}",
     "smoothing": "{procedures: []}",
+    "badnet": "{planted: []}",
+    "dgn": "{generators: [], attacks: []}",
 }
 ATTACKED = {
     "dpa": "{k: [7], d: [1, 2], training: {steps: 20, batch_size: 8, strategy: loop}}",
@@ -75,6 +78,17 @@ class Project:
             stderr=subprocess.STDOUT,
             timeout=900,
         )
+
+    def planned(self, *targets: str, config: tuple[str, ...] = ()) -> dict[str, list[str]]:
+        """What a call would make, by rule: its first outputs below results/."""
+        done = self.run("-n", *targets, config=config)
+        assert done.returncode == 0, done.stdout
+        made: dict[str, list[str]] = {}
+        for rule, output in re.findall(
+            r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    output: ([^,\s]+)", done.stdout, re.M
+        ):
+            made.setdefault(rule, []).append(output.removeprefix("results/"))
+        return made
 
     def path(self, name: str) -> Path:
         return self.folder / "results" / name

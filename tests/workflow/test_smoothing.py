@@ -31,13 +31,9 @@ def copied(smoothed, tmp_path) -> Project:
 
 
 def planned(project, *targets: str, **changes) -> dict[str, list[str]]:
-    """What a call would make, by rule: its first outputs below results/digits/smoothing/, or below results/."""
-    done = project.run("-n", *targets, config=smoothing(**changes))
-    assert done.returncode == 0, done.stdout
-    made: dict[str, list[str]] = {}
-    for rule, output in re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    output: ([^,\s]+)", done.stdout, re.M):
-        made.setdefault(rule, []).append(output.removeprefix("results/").removeprefix("digits/smoothing/"))
-    return made
+    """What a call would make, by rule, below results/digits/smoothing/ or below results/."""
+    made = project.planned(*targets, config=smoothing(**changes))
+    return {rule: [name.removeprefix("digits/smoothing/") for name in names] for rule, names in made.items()}
 
 
 def victims(project, training_set: str) -> list[str]:

@@ -11,6 +11,7 @@ import mithridate.job
 import mithridate.options.attacks
 import mithridate.options.badnet_runs
 import mithridate.options.base
+import mithridate.options.dgn_runs
 import mithridate.options.root
 import mithridate.options.runs
 import mithridate.options.smoothing_runs
@@ -29,6 +30,14 @@ for key, attacks in (("attacks", OPTIONS.attacks), ("rab.attacks", OPTIONS.rab.a
         if attack.path and not Path(attack.path).is_file():
             raise WorkflowError(f"{key}.path: {attack.path} does not exist; give the path of a picture.")
 
+for position, own in enumerate(OPTIONS.badnet.nets):
+    for key, files in own.files().items():
+        for file in files:
+            if not Path(file).is_file():
+                raise WorkflowError(
+                    f"badnet.nets.{position}.{key}: {file} does not exist or is no file; mend the path."
+                )
+
 DEVICE = mithridate.device.kind(OPTIONS.device)
 GPUS = 1 if DEVICE == "cuda" else 0
 RUNS = mithridate.options.runs.Runs(OPTIONS)
@@ -37,6 +46,8 @@ RAB_VARIANTS = mithridate.options.attacks.variants(OPTIONS.rab.attacks)
 VICTIMS = mithridate.options.smoothing_runs.victims(OPTIONS.smoothing)
 NETS = {net.folder: net for net in mithridate.options.badnet_runs.nets(OPTIONS.badnet, OPTIONS.enlarged)}
 PLANTED = {one.name: one for one in OPTIONS.badnet.planted}
+DGN_SETS = mithridate.options.dgn_runs.shown(OPTIONS.dgn)
+DGN_NETWORKS = [mithridate.options.dgn_runs.UNDEFENDED, *mithridate.options.dgn_runs.defences(OPTIONS.dgn)]
 SAMPLES = 5  # sample images of a file
 RAB_SIGMAS = [mithridate.options.base.number(sigma) for sigma in OPTIONS.rab.sigma]
 
@@ -250,6 +261,74 @@ def keras_files() -> list[str]:
     return expand("results/{net}/goodnet/repaired.h5", net=deep)
 
 
+def own_target() -> list[str]:
+    """A user's own trained target."""
+    path = OPTIONS.dgn.target.path
+    if path is not None and not Path(path).is_file():
+        raise WorkflowError(f"dgn.target.path: {path} does not exist or is no file; give a Keras HDF5 file.")
+    return [] if path is None else [path]
+
+
+def system_options(name: str, without: set[str]) -> dict:
+    """Options of a system of adversarial data, without those of another step."""
+    return mithridate.options.dgn_runs.system(OPTIONS.dgn, name).model_dump(mode="json", exclude=without)
+
+
+ROBUST = set(mithridate.options.dgn.AdversarialTrainingOptions.model_fields)
+
+
+def suspicion() -> dict:
+    """The options that suspicious units depend on."""
+    used = mithridate.options.dgn_runs.system(OPTIONS.dgn, "suspiciousness")
+    return used.model_dump(mode="json", include={"k", "activation_threshold"})
+
+
+def loss_masks(wildcards) -> list[str]:
+    """What a loss needs to know of the target."""
+    names = {"lrp": ["relevance.h5"], "nce": [], "suspiciousness": ["suspicious.csv"]}[wildcards.loss]
+    return expand("results/{dataset}/dgn/s{repeat}/{name}", name=names, **wildcards)
+
+
+def generator_options(wildcards) -> dict:
+    """The options that a loss's generators depend on."""
+    unused = ROBUST | {"clipping", "mis_classification_check", "activation_threshold"}
+    return system_options(wildcards.loss, unused)
+
+
+def filtering(wildcards) -> dict:
+    """What is done with generated images."""
+    used = mithridate.options.dgn_runs.system(OPTIONS.dgn, wildcards.loss)
+    return used.model_dump(mode="json", include={"clipping", "mis_classification_check"})
+
+
+def gradient_options(wildcards) -> dict:
+    return system_options(wildcards.gradient, ROBUST | {"mode"})
+
+
+def robust_options(wildcards) -> dict:
+    """The options of a robust network's training; those of the attack, where it attacks while it trains."""
+    own = mithridate.options.dgn_runs.system(OPTIONS.dgn, wildcards.system)
+    if own.adv_training_type == "gf":
+        return own.model_dump(mode="json", include=ROBUST)
+    return own.model_dump(mode="json", exclude={"mode"})
+
+
+def robust_examples(wildcards) -> list[str]:
+    """The adversarial training images, unless the network is attacked while it trains."""
+    own = mithridate.options.dgn_runs.system(OPTIONS.dgn, wildcards.system)
+    return (
+        expand("results/{dataset}/dgn/s{repeat}/{system}/train.h5", **wildcards)
+        if own.adv_training_type == "gf"
+        else []
+    )
+
+
+def attacked_network(wildcards) -> str:
+    folder = f"results/{wildcards.dataset}/dgn/s{wildcards.repeat}"
+    undefended = wildcards.defence == mithridate.options.dgn_runs.UNDEFENDED
+    return f"{folder}/target.safetensors" if undefended else f"{folder}/{wildcards.defence}/robust.safetensors"
+
+
 def own_data() -> list[str]:
     """A user's own data file or folder, so that a change to it is seen (within a folder: by `own_stamp`)."""
     path = OPTIONS.data.path
@@ -273,12 +352,14 @@ TABLES = {
     "smoothing_cert": "Randomized smoothing",
     "smoothing_claims": "Randomized smoothing",
     "badnet_repair": "BadNet repair",
+    "dgn_robustness": "Adversarial data",
 }
 
 
 def shown_tables() -> list[str]:
     present = {"Backdoors": bool(ATTACKS), "RAB": OPTIONS.rab.models > 0}
     present |= {"Randomized smoothing": bool(VICTIMS), "BadNet repair": bool(NETS)}
+    present |= {"Adversarial data": bool(OPTIONS.dgn.systems)}
     return [table for table, category in TABLES.items() if present.get(category, True)]
 
 

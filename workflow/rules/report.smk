@@ -287,6 +287,80 @@ rule plot_poison:
         "../scripts/plot_poison.py"
 
 
+# The pictures of one network of BadNet repair; files of test and triggered images are for these and no repair.
+rule plot_badnet:
+    input:
+        curve="results/{net}/pruning.csv",
+        strip="results/{net}/goodnet/strip.h5",
+        judged=lambda wildcards: expand(
+            "results/{net}/judged/{file}.h5", net=wildcards.net, file=NETS[wildcards.net].files
+        ),
+        files=lambda wildcards: list(NETS[wildcards.net].files.values()),
+    output:
+        pruning=report(
+            "results/{net}/pictures/pruning.svg",
+            caption="../report/pruning.rst",
+            category="BadNet repair",
+            subcategory=lambda wildcards: NETS[wildcards.net].name,
+            labels={"result": "pruning"},
+        ),
+        pruning_caption="results/{net}/pictures/pruning.rst",
+        statistic=report(
+            "results/{net}/pictures/statistic.svg",
+            caption="../report/statistic.rst",
+            category="BadNet repair",
+            subcategory=lambda wildcards: NETS[wildcards.net].name,
+            labels={"result": "STRIP's statistic"},
+        ),
+        statistic_caption="results/{net}/pictures/statistic.rst",
+        answers=report(
+            "results/{net}/pictures/answers.svg",
+            caption="../report/answers.rst",
+            category="BadNet repair",
+            subcategory=lambda wildcards: NETS[wildcards.net].name,
+            labels={"result": "what the repaired network says"},
+        ),
+        answers_caption="results/{net}/pictures/answers.rst",
+    log:
+        "results/logs/{net}/plot_badnet.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_badnet.py"),
+        tests=lambda wildcards: list(NETS[wildcards.net].tests),
+        paired=lambda wildcards: NETS[wildcards.net].planted is not None,
+        files=lambda wildcards: list(NETS[wildcards.net].files),
+        pruning=lookup(dpath="badnet/pruning", within=config),
+        tau=lookup(dpath="badnet/tau", within=config),
+        rule=lookup(dpath="badnet/rule", within=config),
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_badnet.py"
+
+
+rule plot_defences:
+    input:
+        table="results/badnet_repair.csv",
+    output:
+        picture=report(
+            "results/pictures/badnet/defences.svg",
+            caption="../report/picture.rst",
+            category="BadNet repair",
+            subcategory="Overview",
+            labels={"result": "every defence of every network"},
+        ),
+        caption="results/pictures/badnet/defences.rst",
+    log:
+        "results/logs/plot_defences.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_defences.py"),
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_defences.py"
+
+
 rule describe_run:
     input:
         expand(
@@ -345,3 +419,4 @@ rule all_pictures:
         greedy_picture(),
         rab_pictures(),
         smoothing_pictures(),
+        badnet_pictures(),

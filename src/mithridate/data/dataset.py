@@ -212,6 +212,12 @@ def load_images(path: str | Path, split: Split) -> np.ndarray:
     return artefacts.memory_map(path, f"x_{split}")
 
 
+def load_pixels(path: str | Path, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """All images float32 [N,C,H,W] in [0, 1], and their labels int64 [N]."""
+    images = load_images(path, split).astype(np.float32)
+    return np.multiply(images, np.float32(load_header(path).scale), out=images), load_labels(path, split)
+
+
 def load_test(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Memory-mapped test images and their labels."""
     return load_images(path, "test"), load_labels(path, "test")

@@ -52,6 +52,10 @@ class NetOptions(Strict):
     poisoned: list[Path] = []
     """files of triggered images, whose `label` is the attack's target, for evaluation only; where they also hold `true_label`, images of the target's class are left out and recovered ones are counted"""
 
+    def files(self) -> dict[str, list[str]]:
+        """All its files, by their option."""
+        return {"path": [self.path], "validation": [self.validation], "tests": self.tests, "poisoned": self.poisoned}
+
     @model_validator(mode="after")
     def _files_named_once(self) -> Self:
         stems = [file_name(path) for path in self.tests + self.poisoned]

@@ -16,6 +16,8 @@ NAMES = (
     "smoothing_mnist",
     "resnet20",
     "deepid",
+    "dgn_dense",
+    "dgn_conv",
 )
 
 Model = Annotated[str, Field(pattern=rf"^({'|'.join(NAMES)}|[\w.]+:\w+)$")]

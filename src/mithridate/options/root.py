@@ -12,6 +12,7 @@ from mithridate.options.backdoor import GreedyOptions, SingleOptions
 from mithridate.options.badnet import BadnetOptions
 from mithridate.options.base import Strict
 from mithridate.options.data import BUILTIN, DataOptions
+from mithridate.options.dgn import DgnOptions
 from mithridate.options.dpa import FINITE, PARTITIONED, DpaOptions
 from mithridate.options.rab import RabOptions
 from mithridate.options.smoothing import SmoothingOptions
@@ -42,6 +43,8 @@ class Options(Strict):
     """randomized smoothing of victims trained on clean and on poisoned data"""
     badnet: BadnetOptions = BadnetOptions()
     """repair of backdoored networks, your own and planted ones"""
+    dgn: DgnOptions = DgnOptions()
+    """adversarial data generation, and who is robust against whom"""
 
     @property
     def enlarged(self) -> str:

@@ -35,7 +35,7 @@ class TrainingOptions(Strict):
     learning_rate: Annotated[float, Field(gt=0)] = 0.2
     """peak learning rate"""
     momentum: Share = 0.9
-    """Nesterov momentum (optimiser: sgd)"""
+    """Nesterov momentum (sgd), or decay β₁ of the mean gradient (adam)"""
     weight_decay: NonNegativeFloat = 1e-2
     """L2 penalty on every parameter"""
     decay: Literal["linear", "step", "constant"] = "linear"

@@ -29,6 +29,13 @@ NAMES = {
     "poisoned": "poisoned",
     "random": "random ±ε",
     "own": "own poison",
+    "none": "no defence",
+    "prune": "pruning",
+    "fine-tune": "fine-tuning",
+    "fine-prune": "Fine-Pruning",
+    "weight-range": "weight-range pruning",
+    "STRIP": "STRIP",
+    "combined": "combined",
 }
 COLOURS = {  # distinguishable without colour vision (Okabe & Ito)
     "single": "#555555",
@@ -43,6 +50,13 @@ COLOURS = {  # distinguishable without colour vision (Okabe & Ito)
     "poisoned": "#D55E00",
     "random": "#777777",
     "own": "#009E73",
+    "none": "#555555",
+    "prune": "#56B4E9",
+    "fine-tune": "#E69F00",
+    "fine-prune": "#0072B2",
+    "weight-range": "#0072B2",
+    "STRIP": "#CC79A7",
+    "combined": "#009E73",
 }
 matplotlib.rcParams.update(
     {

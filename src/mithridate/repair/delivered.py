@@ -29,8 +29,8 @@ def write_label(path: str | Path, parts: Iterable[str | Path], rule: Rule) -> No
 
 
 class GoodNet:
-    """The network of a folder. own: see `networks.read_networks`. Raises InputError where a file is missing, damaged or of
-    another network."""
+    """The network of a folder. own: see `networks.read_networks`. Raises InputError where a file is missing, damaged or
+    of another network."""
 
     def __init__(self, folder: str | Path, device: str = "cpu", *, own: str | None = None) -> None:
         folder = Path(folder)

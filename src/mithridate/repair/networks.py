@@ -14,7 +14,6 @@ from mithridate.models.deepid import DeepID
 from mithridate.scoring.network import empty_network, fill
 from mithridate.training.stack import SKIPPED
 
-
 LARGEST = 1 << 16  # side, channels or classes
 
 

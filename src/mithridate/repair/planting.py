@@ -23,10 +23,8 @@ from mithridate.options.badnet import PlantedOptions, PruningAwareOptions
 from mithridate.options.badnet_runs import triggers
 from mithridate.progress import Progress
 from mithridate.repair.pruning_aware import plant_aware
-from mithridate.training.family import train_family
-from mithridate.training.flags import FITTED, FLAGS
+from mithridate.training.one import train_one
 from mithridate.training.recipe import Recipe
-from mithridate.training.subset import Subset
 
 KEY = "badnet.planted"
 SQUARE = 7  # the image's shorter side in sides of the white square
@@ -157,12 +155,5 @@ def plant(
 def _train(
     part: PoisonedPart, number: int, recipe: Recipe, checkpoints: Path | None, progress: Progress | None
 ) -> Planted:
-    channels = recipe.shape[0]
-    member = Subset(number, part.images, part.labels, np.zeros(channels), np.ones(channels))
-    family = train_family([member], recipe, checkpoints=checkpoints, progress=progress)
-    if (flag := family.flags[0]) != FITTED:
-        raise InputError(
-            f"badnet.training: a network of {recipe.model} is {FLAGS[flag]}: choose another badnet.model, or lower"
-            f" learning_rate (now {recipe.options.learning_rate:g})."
-        )
-    return Planted(family.member(0), part.rows, NONE)
+    work = {"key": "badnet", "checkpoints": checkpoints, "progress": progress}
+    return Planted(train_one(part.images, part.labels, number, recipe, **work), part.rows, NONE)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from torch import Tensor
 from mithridate.options.training import TrainingOptions
 from mithridate.training.stack import Stack
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults (Kingma & Ba, ICLR 2015)
+BETA_2, EPSILON = 0.999, 1e-8  # Adam's defaults (Kingma & Ba, ICLR 2015)
 
 
 class Flat:
@@ -75,7 +75,7 @@ class FlatSGD(Flat):
 
 
 class FlatAdam(Flat):
-    """torch.optim.Adam."""
+    """torch.optim.Adam, whose β₁ is the option momentum."""
 
     def __init__(self, stack: Stack, options: TrainingOptions) -> None:
         super().__init__(stack, options)
@@ -89,9 +89,10 @@ class FlatAdam(Flat):
     def step(self, rates: Tensor, active: Tensor | None) -> None:
         self.steps.add_(1 if active is None else active)
         self.grad.add_(self.theta, alpha=self._decay)
-        first = self.first + (1 - BETA_1) * (self.grad - self.first)
+        beta_1 = self._momentum
+        first = self.first + (1 - beta_1) * (self.grad - self.first)
         second = self.second * BETA_2 + (1 - BETA_2) * self.grad * self.grad
-        change = self._scale(first.clone(), rates / (1 - BETA_1**self.steps))
+        change = self._scale(first.clone(), rates / (1 - beta_1**self.steps))
         size = self._scale(second.sqrt(), torch.rsqrt(1 - BETA_2**self.steps)).add_(EPSILON)
         self._put(self.first, first, active)
         self._put(self.second, second, active)

@@ -90,6 +90,7 @@ class Grouped(Stack):
             x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = layer(x, mask) if isinstance(layer, GroupedBatchNorm) else layer(x)
+        x = x.unflatten(1, (self.width, -1)) if x.ndim == 4 else x  # images, not logits
         return x.transpose(0, 1)
 
 
@@ -97,7 +98,7 @@ def keep_channels_last(network: nn.Module) -> nn.Module:
     """Make every convolution's output channels-last: with one input channel PyTorch cannot tell the layouts apart and
     would go on in the other, in which pooling is many times slower on a CPU."""
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.register_forward_hook(lambda _, __, out: out.contiguous(memory_format=torch.channels_last))
     return network
 
@@ -105,13 +106,15 @@ def keep_channels_last(network: nn.Module) -> nn.Module:
 def _grouped(layer: nn.Module, width: int) -> nn.Module:
     if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros":
         return GroupedConv(layer, width)
+    if isinstance(layer, nn.ConvTranspose2d) and layer.groups == 1 and not any(layer.output_padding):
+        return GroupedConvTranspose(layer, width)
     if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats and layer.affine and layer.momentum is not None:
         return GroupedBatchNorm(layer, width)
     if isinstance(layer, nn.Linear):
         return GroupedLinear(layer, width)
     if isinstance(layer, nn.Flatten):
         return GroupedFlatten(width)
-    if isinstance(layer, nn.ReLU | nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+    if isinstance(layer, nn.ReLU | nn.Sigmoid | nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
         return layer
     raise InputError(f"training.strategy: grouped does not know the layer {layer}; choose loop for this model.")
 
@@ -123,7 +126,7 @@ def _stacked(tensor: Tensor, width: int) -> Tensor:
 class GroupedConv(nn.Module):
     """T convolutions on [B, T*in, H, W]."""
 
-    def __init__(self, layer: nn.Conv2d, width: int) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(_stacked(layer.weight, width))
         self.bias = None if layer.bias is None else nn.Parameter(_stacked(layer.bias, width))
@@ -137,6 +140,15 @@ class GroupedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.flatten()
         return F.conv2d(x, self.weight.flatten(0, 1), bias, self.stride, self.padding, self.dilation, self.width)
+
+
+class GroupedConvTranspose(GroupedConv):
+    """T transposed convolutions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.flatten()
+        how = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.width}
+        return F.conv_transpose2d(x, self.weight.flatten(0, 1), bias, **how)  # type: ignore[arg-type]
 
 
 class GroupedBatchNorm(nn.Module):

@@ -1,0 +1,1 @@
+"""Adversarial images: generators, gradient attacks, robust networks."""

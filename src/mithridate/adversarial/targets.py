@@ -1,0 +1,47 @@
+"""Where the undefended target comes from, and the repetitions of everything that follows from it."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from mithridate.errors import InputError
+from mithridate.repair.keras_sequential import load_sequential
+from mithridate.repair.networks import Kind, build, state
+from mithridate.repair.predict import predictions
+from mithridate.scoring.network import empty_network
+from mithridate.streams import Stream
+
+MARGIN = 0.1  # by which a target must beat chance
+
+
+def repeat_seed(seed: int, repeat: int) -> int:
+    """The seed of a repetition, of which all its random streams are named: the experiment's own for repetition 0."""
+    return seed if repeat == 0 else Stream("dgn repeat", seed, repeat).seed()
+
+
+def own_target(path: str | Path, kind: Kind) -> nn.Module:
+    """The network of a Keras HDF5 file (keras_sequential.load_sequential) as the architecture `kind`, whose robust
+    versions are trained. Raises InputError where it is another one."""
+    given = state(load_sequential(path))
+    empty = list(state(empty_network(kind.model, kind.shape, kind.num_classes, "cpu")).items())
+    shapes = [array.shape for array in given.values()]
+    if shapes != [array.shape for _, array in empty]:
+        raise InputError(
+            f"dgn.target.path: {path} has other layers than dgn.target.model, {kind.model}, for images of"
+            f" {' x '.join(map(str, kind.shape))} and {kind.num_classes} classes: name the architecture of that file."
+        )
+    return build(kind, {name: array for (name, _), array in zip(empty, given.values(), strict=True)})
+
+
+def check_target(network: nn.Module, images: np.ndarray, labels: np.ndarray, num_classes: int, device: str) -> float:
+    """The target's accuracy on training images float32 [n,C,H,W] in [0, 1]. Raises InputError where it is less than 10
+    points above chance: against such a network every attack succeeds, and none says anything."""
+    accuracy = float((predictions(network, images, scale=1.0, device=device) == labels).mean())
+    if accuracy < 1 / num_classes + MARGIN:
+        raise InputError(
+            f"dgn.target: the target is right on {accuracy:.1%} of its training images, hardly more than by chance"
+            f" ({1 / num_classes:.1%}), so that nothing can be generated against it: train it longer, or give another"
+            " dgn.target.path."
+        )
+    return accuracy
