@@ -1,6 +1,5 @@
 """STRIP of this workflow against IBM ART's, on the same network.
 
-    pip install -e '.[benchmark]'
     python benchmarks/strip_art.py --goodnet results/digits28/badnet/square-t0-r0.2-n0/goodnet \\
         --clean results/digits28/badnet/data/test.h5 --triggered results/digits28/badnet/data/square-t0.h5 \\
         [--held-out results/digits28/badnet/data/held_out.h5 --inputs 200 --overlays 100 --frr 0.01]
@@ -113,7 +112,7 @@ def overheard(mended: int | None) -> Iterator[list[float]]:
         art_strip.entropy = original
 
 
-def load(path: Path, goodnet: GoodNet, count: int) -> np.ndarray:
+def load(path: Path, goodnet: GoodNet, count: int | None = None) -> np.ndarray:
     """Images drawn from a file, in [0, 1]; of triggered ones, none whose own class is the target."""
     with open_faces(path, goodnet.shape, goodnet.num_classes) as faces:
         rows = np.arange(len(faces)) if faces.true_labels is None else np.flatnonzero(faces.true_labels != faces.labels)
@@ -137,7 +136,7 @@ def main() -> None:
     given = parser.parse_args()
     device.prepare()
     goodnet = GoodNet(given.goodnet)
-    held_out = load(given.held_out, goodnet, 1 << 30)
+    held_out = load(given.held_out, goodnet)
     split = split_held_out(np.arange(len(held_out)), SplitOptions(), SEED)
     if not np.array_equal(whole(held_out[split.overlays]), goodnet.detector.overlays):
         parser.error(f"{given.held_out} in the default split is not what {given.goodnet} was made from")

@@ -23,6 +23,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from mithridate.errors import InputError
+from mithridate.hdf5_heaps import check_heaps
 
 if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
     import pandas as pd
@@ -187,21 +188,29 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
 
 def digest(path: str | Path) -> str:
     """SHA-256 of what an HDF5 or safetensors artefact holds but for its provenance, so that equal results have equal
-    digests. Raises InputError for a missing, damaged or foreign file."""
+    digests. Raises InputError for a missing, damaged or foreign file, in which nothing is trusted."""
+    arrays: dict[str, Any] = {}
     if str(path).endswith(".safetensors"):
         arrays, notes = read_safetensors(path)
     else:
-        arrays, notes = {}, read_attributes(path)
         with open_hdf5(path) as file:
-            file.visititems(
-                lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-            )
-    found = hashlib.sha256(json.dumps({**notes, PROVENANCE: None}, sort_keys=True, default=str).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
+            check_heaps(path)
+            file.visititems(lambda name, item: _note(arrays, name, item))
+            notes = _plain(file.attrs)
+    try:
+        found = hashlib.sha256(json.dumps({**notes, PROVENANCE: None}, sort_keys=True).encode())
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+            found.update(array.reshape(-1).view(np.uint8).data)
+    except (TypeError, ValueError) as error:  # names, values or types that no artefact has
+        raise InputError(f"{path} is no artefact of this workflow: delete it and make it again.") from error
     return found.hexdigest()
+
+
+def _note(arrays: dict[str, Any], name: str, item: h5py.Dataset | h5py.Group) -> None:
+    if isinstance(item, h5py.Dataset):
+        arrays[name] = item[()]
 
 
 def _set(attributes: h5py.AttributeManager, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""The command `mithridate`: certify votes that already exist, verify a finished run, write the option documents."""
+"""The command `mithridate`: certify votes that already exist, verify a finished run, ask a repaired network, write the
+option documents."""
 
 import argparse
 import sys
@@ -7,6 +8,11 @@ from pathlib import Path
 
 from mithridate import __version__
 from mithridate.errors import InputError
+
+GOODNET = (
+    "A GoodNet is a network that the workflow has repaired, a folder results/…/goodnet. Where there are C classes it"
+    " answers with one of them, 0 to C − 1, or with C, which means: backdoored input."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +61,24 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--seed", type=int, help="seed of the draw and of the shuffle (default: a new one, printed)")
     verify.set_defaults(run=_verify)
 
+    badnet = commands.add_parser("badnet", help="ask a repaired network (GoodNet)", description=GOODNET)
+    asking = badnet.add_subparsers(required=True, metavar="COMMAND")
+    classify = asking.add_parser(
+        "classify",
+        help="what it says of a file of images, or of one picture",
+        description=f"{GOODNET} Of an HDF5 file, whatever its name, the shares that are flagged and that get the file's"
+        " labels are printed; of a PNG or JPEG, on one line, the answer.",
+    )
+    classify.add_argument("file", type=Path, help="HDF5 with data [N,C,H,W], 0 to 255, and label; or a PNG or JPEG")
+    classify.add_argument(
+        "--goodnet", type=Path, required=True, metavar="FOLDER", help="e.g. results/…/goodnet, or a copy of it"
+    )
+    classify.add_argument("--model", help="its architecture, where that is one of your own: package.module:function")
+    classify.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
+    classify.add_argument("--confidence", type=float, default=0.95, help="level of the intervals (default: 0.95)")
+    classify.add_argument("--out", type=Path, help="also write index, label and output of every image to this CSV file")
+    classify.set_defaults(run=_classify)
+
     config = commands.add_parser("config", help="write config.yaml, schema.json and README.md from the option models")
     config.add_argument("--folder", type=Path, default=Path("config"))
     config.set_defaults(run=_config)
@@ -79,6 +103,13 @@ def _verify(parsed: argparse.Namespace) -> int:
     from mithridate.verify import verify
 
     return 0 if verify(parsed.family, parsed.members, parsed.seed) else 1
+
+
+def _classify(parsed: argparse.Namespace) -> int:
+    from mithridate.repair.classify import classify
+
+    classify(parsed.file, parsed.goodnet, parsed.device, parsed.confidence, parsed.out, parsed.model)
+    return 0
 
 
 def _config(parsed: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ plain numbers and short texts only, and nothing is allocated before the file is 
 """
 
 import math
-import mmap
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,6 @@ BIGGEST_CHUNK = 1 << 28
 SMALL, RATIO = 1 << 26, 100
 LONGEST_TEXT = 1 << 20  # bytes of the texts of an attribute
 LITTLE = 1 << 27  # bytes
-HEAP = b"GCOL\x01\0\0\0"  # what a global heap begins with
 
 
 @contextmanager
@@ -109,7 +107,7 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
 def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
     """The texts of one attribute, not read before it is known to be short; none where there is no such attribute.
 
-    `check_heaps` goes before the first one of a file. Raises InputError for anything but texts, and for long ones.
+    `hdf5_heaps.check_heaps` goes before the first one of a file. Raises InputError for anything but texts, and for long ones.
     """
     if name not in group.attrs:
         return []
@@ -125,23 +123,6 @@ def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
     if sum(len(text.encode()) for text in texts) > LONGEST_TEXT:
         raise InputError(f"{path}: the attribute {name} is longer than a network's: save it with Keras 2.")
     return texts
-
-
-def check_heaps(path: str | Path) -> None:
-    """That the parts of the file's global heaps, where texts of variable length lie, add up (HDF5 specification,
-    III.E): the HDF5 library never comes to the end of some that do not."""
-    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(HEAP)
-        while place >= 0:
-            end, part = place + int.from_bytes(data[place + 8 : place + 16], "little"), place + 16
-            while part + 16 <= end <= len(data):
-                taken = int.from_bytes(data[part + 8 : part + 16], "little")
-                if data[part : part + 2] != b"\0\0":  # a text; else what is free, with its header
-                    taken = 16 + -(-taken // 8) * 8
-                part = part + taken if taken >= 16 else end + 1
-            if not end - 16 < part <= end <= len(data):
-                raise InputError(f"{path} has a damaged heap of texts: copy it again.")
-            place = data.find(HEAP, end)
 
 
 @contextmanager

@@ -69,8 +69,8 @@ def evaluate(
 
 
 def white_box(options: EvaluationOptions, epsilon: float) -> list[tuple[str, float]]:
-    """Attacks with their radii: each at epsilon, then PGD at the other radii of the curve."""
-    others = sorted({radius for radius in options.epsilons if radius != epsilon})
+    """Attacks with their radii: each at epsilon, then PGD at the radii of the curve that it is not yet at."""
+    others = sorted({radius for radius in options.epsilons if radius != epsilon or "pgd" not in options.attacks})
     return [*((str(name), epsilon) for name in options.attacks), *(("pgd", radius) for radius in others)]
 
 

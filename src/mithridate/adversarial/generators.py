@@ -21,6 +21,7 @@ from mithridate.models.registry import initialise
 from mithridate.options.dgn import GeneratorOptions
 from mithridate.options.training import TrainingOptions
 from mithridate.progress import Progress
+from mithridate.scoring.network import fill
 from mithridate.streams import Stream
 from mithridate.training.optimiser import FlatAdam
 from mithridate.training.stack import Grouped, Single, Stack
@@ -101,12 +102,11 @@ def generate(
     progress: Progress | None = None,
 ) -> np.ndarray:
     """What the generators of `classes` [n] make of images float32 [n,C,H,W] in [0, 1]: the same, not clipped to any
-    ball. Batches are of one shape, the last filled up."""
+    ball. Batches are of one shape, the last filled up. Raises InputError for generators of other images."""
     channels, height, width = images.shape[1:]
     network, made = generator.build(channels, height, width).to(device).eval(), np.empty_like(images)
     for c in np.unique(classes):
-        state = {key: torch.from_numpy(tensor[c]) for key, tensor in generators.tensors.items()}
-        network.load_state_dict(state, strict=False)  # without a counter that evaluation never reads
+        fill(network, {key: tensor[c] for key, tensor in generators.tensors.items()})
         own = np.flatnonzero(classes == c)
         for start in range(0, len(own), BATCH):
             rows = own[start : start + BATCH]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from mithridate.errors import InputError
@@ -13,6 +14,7 @@ from mithridate.scoring.network import empty_network
 from mithridate.streams import Stream
 
 MARGIN = 0.1  # by which a target must beat chance
+IMAGES, ROUNDING = 8, 1e-4  # random images, and by what part of the largest logit the same network's may differ
 
 
 def repeat_seed(seed: int, repeat: int) -> int:
@@ -23,15 +25,27 @@ def repeat_seed(seed: int, repeat: int) -> int:
 def own_target(path: str | Path, kind: Kind) -> nn.Module:
     """The network of a Keras HDF5 file (keras_sequential.load_sequential) as the architecture `kind`, whose robust
     versions are trained. Raises InputError where it is another one."""
-    given = state(load_sequential(path))
-    empty = list(state(empty_network(kind.model, kind.shape, kind.num_classes, "cpu")).items())
-    shapes = [array.shape for array in given.values()]
-    if shapes != [array.shape for _, array in empty]:
-        raise InputError(
-            f"dgn.target.path: {path} has other layers than dgn.target.model, {kind.model}, for images of"
-            f" {' x '.join(map(str, kind.shape))} and {kind.num_classes} classes: name the architecture of that file."
-        )
-    return build(kind, {name: array for (name, _), array in zip(empty, given.values(), strict=True)})
+    given = load_sequential(path)
+    tensors, empty = state(given), state(empty_network(kind.model, kind.shape, kind.num_classes, "cpu"))
+    if [array.shape for array in tensors.values()] == [array.shape for array in empty.values()]:
+        network = build(kind, dict(zip(empty, tensors.values(), strict=True)))
+        if _alike(given, network, kind.shape):
+            return network
+    raise InputError(
+        f"dgn.target.path: {path} has other layers than dgn.target.model, {kind.model}, for images of"
+        f" {' x '.join(map(str, kind.shape))} and {kind.num_classes} classes: name the architecture of that file."
+    )
+
+
+@torch.no_grad()
+def _alike(given: nn.Module, network: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Whether both give the same logits, as layers without weights, such as activations, might be others."""
+    x = torch.from_numpy(Stream("dgn own target").uniform(IMAGES, *shape)).float()
+    try:
+        expected, found = given(x), network(x)
+    except RuntimeError:  # images of this size do not go through
+        return False
+    return bool((found - expected).abs().max() <= ROUNDING * expected.abs().max())
 
 
 def check_target(network: nn.Module, images: np.ndarray, labels: np.ndarray, num_classes: int, device: str) -> float:

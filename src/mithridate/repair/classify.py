@@ -19,11 +19,18 @@ from mithridate.repair.judging import PIECE
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # what a PNG and a JPEG begin with
 
 
-def classify(path: Path, folder: Path, choice: str = "auto", confidence: float = 0.95, out: Path | None = None) -> None:
+def classify(
+    path: Path,
+    folder: Path,
+    choice: str = "auto",
+    confidence: float = 0.95,
+    out: Path | None = None,
+    model: str | None = None,
+) -> None:
     """Print the answer of the GoodNet in `folder`: of an HDF5 file the shares that are flagged and that get the file's
     labels, with intervals; of a PNG or JPEG one line with the class number, or the number of classes for "backdoored".
 
-    choice: auto, cpu or cuda. out: a CSV file for every image's index, label and output. Raises InputError for whatever
+    choice: auto, cpu or cuda. model: an architecture package.module:function that may be imported. out: a CSV file for every image's index, label and output. Raises InputError for whatever
     the user can mend.
     """
     clopper_pearson(0, 1, confidence)  # a level that is none is refused before work
@@ -32,7 +39,7 @@ def classify(path: Path, folder: Path, choice: str = "auto", confidence: float =
         raise InputError(f"{path} is a single picture, whose answer is printed: leave --out away.")
     processor = device.kind(choice)
     device.prepare(processor)
-    goodnet = GoodNet(folder, processor)
+    goodnet = GoodNet(folder, processor, own=model)
     if not many:
         _print_answer(goodnet, load_image(path, goodnet.shape))
         return

@@ -23,7 +23,8 @@ from torch import nn
 
 from mithridate.data.checks import shape_text
 from mithridate.errors import InputError
-from mithridate.hdf5_guard import check_heaps, check_stored, damage, member, open_foreign, read_texts, short
+from mithridate.hdf5_guard import check_stored, damage, member, open_foreign, read_texts, short
+from mithridate.hdf5_heaps import check_heaps
 
 # More than networks of these kinds have.
 MOST_NAMES, LONGEST_NAME, MOST_BYTES, LARGEST = 1000, 1000, 1 << 28, 1 << 24

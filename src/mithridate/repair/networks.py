@@ -69,7 +69,9 @@ def read_networks(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} holds no networks of this workflow: delete it and make it again.") from error
     if ":" in kind.model and kind.model != own:
-        raise InputError(f"{path} is of the architecture {kind.model!r}, which is not built in: name it as well.")
+        raise InputError(
+            f"{path} is of the architecture {kind.model!r}, which is not built in: name it as well (--model, badnet.model)."
+        )
     networks = {}
     for name, prefix in prefixes.items():
         tensor = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
