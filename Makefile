@@ -35,6 +35,7 @@ bench: env
 	$(BIN)/python benchmarks/smoothing.py
 	$(BIN)/python benchmarks/bilevel.py
 	$(BIN)/python benchmarks/strip.py
+	$(BIN)/python benchmarks/dgn.py
 
 lint: env
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
     python benchmarks/train.py                    digits, small CNN, 50 members
     python benchmarks/train.py --cifar10 DIR      also NIN on CIFAR-10 (DIR/cifar10.npz), one epoch of two members
-    python benchmarks/train.py --art              also IBM ART's DeepPartitionEnsemble (make env)
+    python benchmarks/train.py --art              also IBM ART's DeepPartitionEnsemble
     python benchmarks/train.py --strategies       the measurement behind the trainer's defaults
 
 Straightforward: one model after another, a DataLoader with one worker, torchvision transforms, fp32, NCHW, PyTorch's

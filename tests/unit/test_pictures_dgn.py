@@ -204,9 +204,10 @@ def test_columns_of_failed_attacks_are_marked():
 def test_the_matrix_caption_sets_transfer_against_white_box():
     rows, (_, caption) = table(), drawn("matrix, whole")
     robust = rows[rows["defence"] != "none"]
-    best = robust[robust["mode"] == "transfer"].sort_values("robust_accuracy").iloc[-1]
+    worked = robust[(robust["mode"] == "transfer") & (robust["attack"] != "nce")]
+    best = worked.sort_values("robust_accuracy").iloc[-1]
     assert (
-        f"on transferred images: {rate(best)} ({NAMES[best['defence']]}, attacked by {NAMES[best['attack']]})"
+        f"on transferred images, failed attacks aside: {rate(best)} ({NAMES[best['defence']]}, attacked by {NAMES[best['attack']]})"
         in caption
     )
     white = rows[(rows["mode"] == "white-box") & (rows["epsilon"] == 0.3)]

@@ -385,6 +385,20 @@ def badnet_pictures() -> list[str]:
     return overview + own + samples
 
 
+def dgn_pictures() -> list[str]:
+    """Pictures of all networks in one, and of every repetition."""
+    if not OPTIONS.dgn.systems:
+        return []
+    losses = mithridate.options.dgn_runs.generators(OPTIONS.dgn)
+    target = {"lrp": "relevance", "suspiciousness": "suspicious"}
+    own = [f"{system}/examples" for system in mithridate.options.dgn_runs.attacks(OPTIONS.dgn)]
+    own += [f"{loss}/history" for loss in losses]
+    own += [target[loss] for loss in losses if loss in target]
+    pattern = "results/{dataset}/dgn/s{repeat}/{name}.svg"
+    repeats = expand(pattern, dataset=OPTIONS.enlarged, repeat=range(OPTIONS.dgn.seeds), name=own)
+    return [f"results/pictures/dgn/{name}.svg" for name in ("matrix", "curves")] + repeats
+
+
 def greedy_picture() -> list[str]:
     folder = f"results/{OPTIONS.dataset}/dpa/clean/k{OPTIONS.greedy.k}d1/pictures"
     return [f"{folder}/greedy.svg"] if OPTIONS.greedy.points else []

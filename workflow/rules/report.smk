@@ -361,6 +361,133 @@ rule plot_defences:
         "../scripts/plot_defences.py"
 
 
+rule plot_robustness:
+    input:
+        table="results/dgn_robustness.csv",
+    output:
+        matrix=report(
+            "results/pictures/dgn/matrix.svg",
+            caption="../report/matrix.rst",
+            category="Adversarial data",
+            subcategory="Overview",
+            labels={"result": "every network under every attack"},
+        ),
+        matrix_caption="results/pictures/dgn/matrix.rst",
+        curves=report(
+            "results/pictures/dgn/curves.svg",
+            caption="../report/curves.rst",
+            category="Adversarial data",
+            subcategory="Overview",
+            labels={"result": "white-box PGD against ε"},
+        ),
+        curves_caption="results/pictures/dgn/curves.rst",
+    log:
+        "results/logs/plot_robustness.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_robustness.py"),
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_robustness.py"
+
+
+rule plot_adversarial:
+    input:
+        data="results/{dataset}/data/clean.h5",
+        target="results/{dataset}/dgn/s{repeat}/target.safetensors",
+        examples="results/{dataset}/dgn/s{repeat}/{system}/test.h5",
+    output:
+        picture=report(
+            "results/{dataset}/dgn/s{repeat}/{system}/examples.svg",
+            caption="../report/picture.rst",
+            category="Adversarial data",
+            subcategory="Examples",
+            labels={"result": "{system}, repetition {repeat}"},
+        ),
+        caption="results/{dataset}/dgn/s{repeat}/{system}/examples.rst",
+    log:
+        "results/logs/{dataset}/dgn/s{repeat}/{system}/plot_adversarial.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_adversarial.py", OPTIONS.dgn.target.model),
+        model=lookup(dpath="dgn/target/model", within=config),
+        confidence=lookup(dpath="confidence", within=config),
+    script:
+        "../scripts/plot_adversarial.py"
+
+
+rule plot_generators:
+    input:
+        data="results/{dataset}/data/clean.h5",
+        history="results/{dataset}/dgn/s{repeat}/{loss}/history.csv",
+    output:
+        picture=report(
+            "results/{dataset}/dgn/s{repeat}/{loss}/history.svg",
+            caption="../report/picture.rst",
+            category="Adversarial data",
+            subcategory="Training of generators",
+            labels={"result": "{loss}, repetition {repeat}"},
+        ),
+        caption="results/{dataset}/dgn/s{repeat}/{loss}/history.rst",
+    log:
+        "results/logs/{dataset}/dgn/s{repeat}/{loss}/plot_generators.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_generators.py"),
+    script:
+        "../scripts/plot_generators.py"
+
+
+rule plot_relevance:
+    input:
+        data="results/{dataset}/data/clean.h5",
+        relevance="results/{dataset}/dgn/s{repeat}/relevance.h5",
+    output:
+        picture=report(
+            "results/{dataset}/dgn/s{repeat}/relevance.svg",
+            caption="../report/picture.rst",
+            category="Adversarial data",
+            subcategory="Target",
+            labels={"result": "relevant pixels, repetition {repeat}"},
+        ),
+        caption="results/{dataset}/dgn/s{repeat}/relevance.rst",
+    log:
+        "results/logs/{dataset}/dgn/s{repeat}/plot_relevance.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_relevance.py"),
+        k=lambda wildcards: mithridate.options.dgn_runs.system(OPTIONS.dgn, "lrp").k,
+    script:
+        "../scripts/plot_relevance.py"
+
+
+rule plot_suspicious:
+    input:
+        data="results/{dataset}/data/clean.h5",
+        units="results/{dataset}/dgn/s{repeat}/suspicious.csv",
+    output:
+        picture=report(
+            "results/{dataset}/dgn/s{repeat}/suspicious.svg",
+            caption="../report/picture.rst",
+            category="Adversarial data",
+            subcategory="Target",
+            labels={"result": "suspicious units, repetition {repeat}"},
+        ),
+        caption="results/{dataset}/dgn/s{repeat}/suspicious.rst",
+    log:
+        "results/logs/{dataset}/dgn/s{repeat}/plot_suspicious.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_suspicious.py"),
+    script:
+        "../scripts/plot_suspicious.py"
+
+
 rule describe_run:
     input:
         expand(
@@ -420,3 +547,4 @@ rule all_pictures:
         rab_pictures(),
         smoothing_pictures(),
         badnet_pictures(),
+        dgn_pictures(),
