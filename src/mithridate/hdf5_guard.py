@@ -107,7 +107,8 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
 def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
     """The texts of one attribute, not read before it is known to be short; none where there is no such attribute.
 
-    `hdf5_heaps.check_heaps` goes before the first one of a file. Raises InputError for anything but texts, and for long ones.
+    `hdf5_heaps.check_heaps` goes before the first one of a file. Raises InputError for anything but texts, and for long
+    ones.
     """
     if name not in group.attrs:
         return []

@@ -275,9 +275,8 @@ def test_a_row_is_of_all_seeds():
     more = [run(cells(94, 44, 14)).assign(seconds_per_1000=4.0), run(cells(80, 20, 4, "nce"))]
     table = tabulate([*runs, *more], "digits28", 0.9)
     keys = ["defence", "attack", "mode"]
-    assert (
-        table[keys].values.tolist() == pd.concat(runs)[keys].values.tolist()
-    )  # in the order in which they first occur
+    in_order = pd.concat(runs)[keys].values.tolist()
+    assert table[keys].values.tolist() == in_order  # of their first appearance
     row = table.set_index(keys).loc[("none", "nce", "transfer")]
     assert row["robust_accuracy"] == pytest.approx(0.42)
     assert (row["seeds"], row["n"], row["dataset"], row["true_label"]) == (2, 100, "digits28", True)

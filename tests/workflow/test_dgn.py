@@ -150,15 +150,23 @@ def keras_target(project: Project, path: Path) -> None:
     sequential(path, [*first, *layers], arrays)
 
 
-def test_a_target_of_ones_own_is_taken_as_it_is(copied):
+def test_a_target_of_ones_own_is_taken_as_it_is_and_without_a_radius_stays_right(copied):
     keras_target(copied, copied.folder / "target.h5")
-    path = copied.path(f"{RUN}/target.safetensors")
+    path, name = copied.path(f"{RUN}/target.safetensors"), f"{RUN}/attacked/none.csv"
     before = digest(path)
     path.unlink()
-    done = copied.run("--cores", "1", f"results/{RUN}/target.safetensors", config=dgn(target={"path": "target.h5"}))
+    config = dgn(target={"path": "target.h5"}, generators=[], attacks=[], epsilon=0)
+    done = copied.run("--cores", "1", f"results/{name}", config=config)
     assert done.returncode == 0, done.stdout
     assert "targets trained" not in done.stdout
     assert digest(path) == before
+    rows = pd.read_csv(copied.path(name), keep_default_na=False, na_values=[""])
+    assert rows["mode"].tolist() == ["clean", "random", *["white-box"] * 5]
+    assert rows["epsilon"].tolist() == [0, 0, 0, 0, 0, 0.1, 0.3]
+    assert rows["linf"][:5].eq(0).all()
+    assert rows["right"][0] == rows["right"][1] > 180
+    assert rows["right"][2:5].nunique() == 1
+    assert rows["right"][6] < rows["right"][4]
 
 
 def test_nothing_depends_on_what_ran_before_or_beside(compared, project):
@@ -170,19 +178,6 @@ def test_nothing_depends_on_what_ran_before_or_beside(compared, project):
     pd.testing.assert_frame_equal(alone.drop(columns=TIMES), before.drop(columns=TIMES).reset_index(drop=True))
     for path in sorted(project.path(RUN).rglob("*.h5")) + sorted(project.path(RUN).rglob("*.safetensors")):
         assert digest(path) == digest(compared.path(f"{path.relative_to(project.path(''))}")), path
-
-
-def test_without_a_radius_the_target_stays_right(copied):
-    name = f"{RUN}/attacked/none.csv"
-    done = copied.run("--cores", "2", f"results/{name}", config=dgn(generators=[], attacks=[], epsilon=0))
-    assert done.returncode == 0, done.stdout
-    rows = pd.read_csv(copied.path(name), keep_default_na=False, na_values=[""])
-    assert rows["mode"].tolist() == ["clean", "random", *["white-box"] * 5]
-    assert rows["epsilon"].tolist() == [0, 0, 0, 0, 0, 0.1, 0.3]
-    assert rows["linf"][:5].eq(0).all()
-    assert rows["right"][0] == rows["right"][1] > 180
-    assert rows["right"][2:5].nunique() == 1
-    assert rows["right"][6] < rows["right"][4]
 
 
 @pytest.mark.parametrize(

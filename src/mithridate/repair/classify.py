@@ -30,8 +30,8 @@ def classify(
     """Print the answer of the GoodNet in `folder`: of an HDF5 file the shares that are flagged and that get the file's
     labels, with intervals; of a PNG or JPEG one line with the class number, or the number of classes for "backdoored".
 
-    choice: auto, cpu or cuda. model: an architecture package.module:function that may be imported. out: a CSV file for every image's index, label and output. Raises InputError for whatever
-    the user can mend.
+    choice: auto, cpu or cuda. model: an architecture package.module:function that may be imported. out: a CSV file for
+    every image's index, label and output. Raises InputError for whatever the user can mend.
     """
     clopper_pearson(0, 1, confidence)  # a level that is none is refused before work
     many = _is_hdf5(path)

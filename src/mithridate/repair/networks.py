@@ -70,7 +70,8 @@ def read_networks(
         raise InputError(f"{path} holds no networks of this workflow: delete it and make it again.") from error
     if ":" in kind.model and kind.model != own:
         raise InputError(
-            f"{path} is of the architecture {kind.model!r}, which is not built in: name it as well (--model, badnet.model)."
+            f"{path} is of the architecture {kind.model!r}, which is not built in: name it yourself (--model,"
+            " badnet.model)."
         )
     networks = {}
     for name, prefix in prefixes.items():
