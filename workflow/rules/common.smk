@@ -292,7 +292,9 @@ def loss_masks(wildcards) -> list[str]:
 def generator_options(wildcards) -> dict:
     """The options that a loss's generators depend on."""
     unused = ROBUST | {"clipping", "mis_classification_check", "activation_threshold"}
-    return system_options(wildcards.loss, unused)
+    # ε is a part of one loss alone; the others' images are brought into the ball afterwards.
+    epsilon = OPTIONS.dgn.epsilon if wildcards.loss == "lrp" else None
+    return {"options": system_options(wildcards.loss, unused), "epsilon": epsilon}
 
 
 def filtering(wildcards) -> dict:

@@ -95,8 +95,7 @@ rule train_generators:
     params:
         code=code("train_generators.py", OPTIONS.dgn.target.model),
         model=lookup(dpath="dgn/target/model", within=config),
-        generators=lambda wildcards: generator_options(wildcards),
-        epsilon=lookup(dpath="dgn/epsilon", within=config),
+        loss=lambda wildcards: generator_options(wildcards),
         seed=lookup(dpath="seed", within=config),
         device=DEVICE,
     script:

@@ -19,7 +19,7 @@ from mithridate.repair.networks import read_network
 with logged(snakemake.log[0]):
     params, given, loss = snakemake.params, snakemake.input, snakemake.wildcards.loss
     device.prepare(params.device)
-    options = GeneratorOptions(**params.generators)
+    options = GeneratorOptions(**params.loss["options"])
     images, labels = load_pixels(given.data, "train")
     target, kind = read_network(given.target, params.device, own=params.model)
     masks = {}
@@ -31,7 +31,7 @@ with logged(snakemake.log[0]):
     progress = Progress(f"steps of {loss} generators", steps * kind.num_classes)
     how = {"name": loss, "num_classes": kind.num_classes, "device": params.device, "progress": progress}
     how |= {"seed": repeat_seed(params.seed, int(snakemake.wildcards.repeat)), "together": params.device == "cuda"}
-    of = lambda classes: make_loss(options, target, classes, params.epsilon, **masks)  # noqa: E731
+    of = lambda classes: make_loss(options, target, classes, params.loss["epsilon"], **masks)  # noqa: E731
     made = train_generators(images, labels, of, options, **how)
     progress.finish()
     save_generators(snakemake.output.generators, made, gather(snakemake.config, **device.describe(params.device)))

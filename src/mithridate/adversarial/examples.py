@@ -88,6 +88,8 @@ def load_examples(path: str | Path) -> Examples:
         known |= {name: bool(known[name]) for name in ("true_label", "bounded")}
         pace = float(provenance["seconds_per_1000"])
         images, rows, labels = (arrays[name] for name in ARRAYS)
+        if images.ndim != 4 or images.dtype != np.float32 or not len(images) == len(rows) == len(labels):
+            raise ValueError("arrays that do not fit together")
         return Examples(images, rows, labels, **known, likeness=likeness, seconds_per_1000=pace)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -13,6 +13,7 @@ from mithridate.repair.predict import predictions
 from mithridate.scoring.network import empty_network
 from mithridate.streams import Stream
 
+WEIGHTED = (nn.Linear, nn.Conv2d)
 MARGIN = 0.1  # by which a target must beat chance
 IMAGES, ROUNDING = 8, 1e-4  # random images, and by what part of the largest logit the same network's may differ
 
@@ -26,6 +27,11 @@ def own_target(path: str | Path, kind: Kind) -> nn.Module:
     """The network of a Keras HDF5 file (keras_sequential.load_sequential) as the architecture `kind`, whose robust
     versions are trained. Raises InputError where it is another one."""
     given = load_sequential(path)
+    if kind.shape[0] > 1 and isinstance(next(m for m in given.modules() if isinstance(m, WEIGHTED)), nn.Linear):
+        raise InputError(
+            f"dgn.target.path: {path} begins with a dense layer, whose order of colours is not known: give a network"
+            " that begins with a convolution."
+        )
     tensors, empty = state(given), state(empty_network(kind.model, kind.shape, kind.num_classes, "cpu"))
     if [array.shape for array in tensors.values()] == [array.shape for array in empty.values()]:
         network = build(kind, dict(zip(empty, tensors.values(), strict=True)))

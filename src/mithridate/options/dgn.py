@@ -22,6 +22,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
+PGD = ["eps_steps_pgd", "max_iterations_pgd", "num_random_init_pgd"]
+
+
+def _without_effect(block: Strict, keys: list[str], where: str) -> None:
+    """Raises ValueError for a key that is not at its default but changes nothing."""
+    for key in keys:
+        if getattr(block, key) != type(block).model_fields[key].default:
+            raise ValueError(f"{key} has no effect {where}; leave it out")
+
+
 class AdversarialTrainingOptions(Strict):
     """Training of a robust network on original and adversarial images."""
 
@@ -63,7 +73,7 @@ class GeneratorOptions(AdversarialTrainingOptions):
     activation_threshold: float = 0
     """a neuron is active above it (suspiciousness)"""
     num_epochs: PositiveInt = 40
-    """passes of a generator over the images of its class"""
+    """passes over the images of the largest class; the other generators take as many steps"""
     batch_size: Annotated[int, Field(ge=2)] = 100
     """images per step and generator"""
     learning_rate: PositiveFloat = 1e-3
@@ -85,6 +95,8 @@ class GeneratorOptions(AdversarialTrainingOptions):
     def _every_key_acts(self) -> Self:
         if self.custom_loss == "nce" and self.custom_loss_constant is not None:
             raise ValueError("custom_loss_constant: nce has no constant; leave it out")
+        others = {"lrp": ["gamma", "activation_threshold"], "nce": ["gamma", "activation_threshold", "k"]}
+        _without_effect(self, others.get(self.custom_loss, []), f"with custom_loss: {self.custom_loss}")
         if self.adv_training_type == "default":
             raise ValueError(
                 "adv_training_type: default attacks the network while it trains, which generators cannot do"
@@ -115,6 +127,14 @@ class GradientAttackOptions(AdversarialTrainingOptions):
     """attack the true class; false: the class that the network predicts, as the original does (adv_training_type: default always attacks the true one)"""
     mode: Literal["both", "only_attack", "only_adv_training"] = "both"
     """both: the attack is a column and a network trained on it a row of the matrix; or only one of the two"""
+
+    @model_validator(mode="after")
+    def _every_key_acts(self) -> Self:
+        if self.attacks == "fgsm":
+            _without_effect(self, PGD, "with attacks: fgsm")
+        if self.mode == "only_attack":
+            _without_effect(self, list(AdversarialTrainingOptions.model_fields), "with mode: only_attack")
+        return self
 
     @property
     def name(self) -> str:

@@ -24,7 +24,8 @@ def fill(network: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
     try:
         wrong = network.load_state_dict(state, strict=False)
     except RuntimeError as error:  # a shape differs
-        raise InputError(f"the trained members do not fit the model ({error}): train them again.") from error
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"the trained members do not fit the model ({reason}): train them again.") from error
     missing = [name for name in wrong.missing_keys if not name.endswith(SKIPPED)]
     if missing or wrong.unexpected_keys:
         raise InputError(

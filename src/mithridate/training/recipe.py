@@ -1,10 +1,12 @@
 """Everything that fixes how a member is trained, besides its subset: options made definite, recorded in artefacts."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mithridate.options.training import TrainingOptions
-from mithridate.training.procedure import Noising
+
+if TYPE_CHECKING:  # which takes PyTorch along, and the workflow asks here how many slices there are
+    from mithridate.training.procedure import Noising
 
 # Tile widths of the grouped strategy where it beats the loop, measured by `benchmarks/train.py --strategies` on a CPU
 # (docs/performance.md): architectures on images of at most SMALL pixels a side. Everything else runs as a loop.
@@ -30,7 +32,7 @@ class Recipe:
     width: int
     device: str
     """kind of device: cpu or cuda"""
-    noising: Noising | None = None
+    noising: "Noising | None" = None
     """the procedure of a victim of randomized smoothing; None: cross-entropy, without noise"""
 
     @property
@@ -52,7 +54,7 @@ def resolve(
     scale: float,
     seed: int,
     device: str,
-    noising: Noising | None = None,
+    noising: "Noising | None" = None,
 ) -> Recipe:
     """Fill in what the options leave to the measured defaults of the architecture and kind of device."""
     strategy = options.strategy
