@@ -86,7 +86,7 @@ BAD = {
     "NaN": ((np.where(DATA == 7, np.nan, DATA), LABEL), "data holds values outside 0 to 255, or NaN, among the images 0 to"),
     "negative": ((DATA.astype(int) - 1, LABEL), "data holds values outside 0 to 255"),
     "bright": ((DATA * np.float32(2), LABEL), "data holds values outside 0 to 255"),
-    "unit": ((DATA / 255, LABEL), "data holds pixels from 0 to 1, not from 0 to 255"),
+    "unit": ((DATA / 255, LABEL), "as if from 0 to 1 and not to 255"),
     "channels last": ((DATA.transpose(0, 2, 3, 1), LABEL), "data is 20 x 6 x 5 x 3: save images as [N,C,H,W]"),
     "axes": ((DATA[:, 0], LABEL), "data is 20 x 6 x 5: save images as"),
     "text": ((np.array([b"a"] * 20), LABEL), "/data holds |S1, no plain numbers: save it as an array of floats or whole"),
@@ -119,7 +119,8 @@ def test_data_of_another_network_is_refused(path):
 def test_black_images_and_dark_ones_are_told_apart(path):
     images, _ = everything(write(path, np.zeros_like(DATA, np.float32)))
     assert not images.any()
-    refused(everything, write(path, np.ones_like(DATA, np.float32)), "data holds pixels from 0 to 1")
+    for value in (1, 1.9):
+        refused(everything, write(path, np.full_like(DATA, value, np.float32)), "as if from 0 to 1 and not to 255")
     everything(write(path, np.ones_like(DATA)))
 
 
@@ -314,7 +315,12 @@ def test_pictures_that_cannot_be_meant_are_refused(tmp_path, monkeypatch):
     frames[0].save(path, "GIF")
     refused(load, path, "cannot be decoded as PNG or JPEG")
     Image.new("I;16", (5, 6)).save(path)
-    refused(load, path, "has more than 8 bits a channel (mode I;16)")
+    refused(load, path, "has more than 8 bits a channel")
+    colour = bytearray(png_header(5, 6))
+    colour[24:26] = b"\x10\x02"  # 16 bits, red green blue: Pillow halves it without a word
+    colour[29:33] = zlib.crc32(colour[12:29]).to_bytes(4, "big")
+    path.write_bytes(colour)
+    refused(load, path, "has more than 8 bits a channel")
     path.write_bytes(png_header(40_000, 10_000))
     refused(load, path, "cannot be decoded as PNG or JPEG (Image size (400000000 pixels) exceeds limit")
     path.write_bytes(png_header(10_000, 10_000))

@@ -530,6 +530,19 @@ rule show_table:
         "../scripts/show_table.py"
 
 
+# Everything of one part: its table, pictures and samples.
+rule badnet:
+    input:
+        "results/badnet_repair.csv",
+        badnet_pictures(),
+
+
+rule dgn:
+    input:
+        "results/dgn_robustness.csv",
+        dgn_pictures(),
+
+
 rule all_pictures:
     input:
         "results/pictures/certified_accuracy.svg",

@@ -1,5 +1,6 @@
 """How well every defence repairs every network."""
 
+import numpy as np
 import pandas as pd
 
 from mithridate.artefacts import read_provenance, read_safetensors, write_csv
@@ -17,9 +18,14 @@ with logged(snakemake.log[0]):
     for net, repairs, strip in zip(nets(options, params.dataset), given.repairs, given.strips, strict=True):
         judged = {name: load_judged(next(files)) for name in net.files}
         clean, triggered = ({name: judged[name] for name in own} for own in (net.tests, net.triggered))
-        seconds = {**read_safetensors(repairs)[1]["provenance"]["seconds"], STRIP: read_provenance(strip)["seconds"]}
+        about = read_safetensors(repairs)[1]
+        seconds = {**about["provenance"]["seconds"], STRIP: read_provenance(strip)["seconds"]}
         names = {"dataset": "" if net.own else params.dataset, "net": net.name}
         rows = tabulate(names, list(clean.values()), triggered, repair_names(options), seconds, params.confidence)
-        rows.insert(3, "target", rows["trigger"].map(net.targets).astype("Int64"))
+        targets = net.targets or {
+            name: int(own.labels[0]) for name, own in triggered.items() if np.ptp(own.labels) == 0
+        }
+        rows.insert(3, "target", rows["trigger"].map(targets).astype("Int64"))
+        rows["held_out_accuracy"] = about["held_out_accuracy"]
         parts.append(rows)
     write_csv(snakemake.output[0], pd.concat(parts, ignore_index=True))

@@ -22,6 +22,8 @@ from mithridate.hdf5_guard import brief, check_stored, damage, member, open_fore
 
 BIGGEST_IMAGE = 1 << 25  # pixels of a picture, and values of an image in HDF5
 TRUE = "true_label"
+DARK = 2  # of 255: no picture is that dark
+DEPTH = 24  # place in a PNG file of its bits a channel
 PEEK = 64  # images looked at when a file is opened
 
 
@@ -137,8 +139,10 @@ def _faces(path: Path, file: h5py.File, shape: tuple[int, int, int] | None, num_
     labels = _labels(path, file, "label", data, num_classes)
     true = None if member(path, file, TRUE) is None else _labels(path, file, TRUE, data, num_classes)
     faces = Faces(path, labels, true, data.shape[1:], data)
-    if data.dtype.kind == "f" and 0 < faces.images(slice(PEEK)).max() <= 1 / 255:
-        raise InputError(f"{path}: data holds pixels from 0 to 1, not from 0 to 255: save 255 times as much.")
+    if data.dtype.kind == "f" and 0 < (brightest := faces.images(slice(PEEK)).max() * 255) <= DARK:
+        raise InputError(
+            f"{path}: data holds pixels up to {brightest:g}, as if from 0 to 1 and not to 255: save 255 times as much."
+        )
     return faces
 
 
@@ -176,6 +180,8 @@ def _check_shape(path: Path, data: tuple[int, ...], shape: tuple[int, int, int] 
 
 
 def _check_picture(path: str | Path, image: Image.Image) -> None:
+    if image.format == "PNG" and Path(path).read_bytes()[DEPTH : DEPTH + 1] == b"\x10":  # Pillow halves it silently
+        raise InputError(f"{path} has more than 8 bits a channel: convert it to 8 bits.")
     if image.width * image.height > BIGGEST_IMAGE:
         raise InputError(f"{path} has {image.width} x {image.height} pixels: shrink it to at most {BIGGEST_IMAGE}.")
     if image.format == "PNG" and getattr(image, "is_animated", False):  # a JPEG of several pictures is no animation

@@ -40,7 +40,7 @@ def _whole(value: Any) -> Any:
 
 class NetOptions(Strict):
     name: Name
-    """what the network is called in the table, and its folder in results/"""
+    """what the network is called in the table, and its folder in results/: letters, digits and underscores"""
     path: Path
     """the suspicious network: a Keras HDF5 file, a full model or weights alone"""
     scale: Annotated[Literal[1, 255], BeforeValidator(_whole)] = 1
@@ -196,12 +196,12 @@ class BadnetOptions(Strict):
     @field_validator("planted")
     @classmethod
     def _planted_once(cls, planted: list[PlantedOptions]) -> list[PlantedOptions]:
-        return _distinct(planted, lambda net: net.name)
+        return _distinct(planted, lambda net: net.name, "give seeds: 2 for two of the same kind")
 
 
-def _distinct(blocks: list[Any], name: Callable[[Any], str]) -> list[Any]:
+def _distinct(blocks: list[Any], name: Callable[[Any], str], remedy: str = "give each a name of its own") -> list[Any]:
     names = [name(block) for block in blocks]
     twice = {one for one in names if names.count(one) > 1}
     if twice:
-        raise ValueError(f"two networks are both named {twice.pop()}; give each a name of its own")
+        raise ValueError(f"two networks are both named {twice.pop()}; {remedy}")
     return blocks

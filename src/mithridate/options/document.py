@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from mithridate.artefacts import write_bytes
 from mithridate.options.root import Options
@@ -93,11 +94,26 @@ def _rows(
             yield from _rows(value, root["$defs"][type(value).__name__], root, f"{prefix}{key}.")
         elif _blocks(value):
             yield f"{prefix}{key}", "see below", "list of blocks", field.description or ""
-            block = type(value[0])
-            yield from _rows(block(), root["$defs"][block.__name__], root, f"{prefix}{key}[].")
+            yield from _block(type(value[0]), root, f"{prefix}{key}[].")
+        elif "$ref" in entry.get("items", {}):  # a list of blocks that is empty by default
+            yield f"{prefix}{key}", "[]", "list of blocks", field.description or ""
+            yield from _block(get_args(field.annotation)[0], root, f"{prefix}{key}[].")
         else:
             text = (field.description or "").replace("|", "\\|")
-            yield f"{prefix}{key}", _inline(value), _allowed(entry).replace("|", "\\|"), text
+            yield (
+                f"{prefix}{key}",
+                "required" if value is PydanticUndefined else _inline(value),
+                _allowed(entry).replace("|", "\\|"),
+                text,
+            )
+
+
+def _block(block: type[BaseModel], root: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    """The keys of one block of a list; those without a default are required."""
+    missing: dict[str, Any] = {
+        key: PydanticUndefined for key, field in block.model_fields.items() if field.is_required()
+    }
+    yield from _rows(block.model_construct(**missing), root["$defs"][block.__name__], root, prefix)
 
 
 def _allowed(entry: dict[str, Any]) -> str:

@@ -35,6 +35,8 @@ def classify(
     """
     clopper_pearson(0, 1, confidence)  # a level that is none is refused before work
     many = _is_hdf5(path)
+    if out is not None and out.is_dir():
+        raise InputError(f"--out: {out} is a folder: give the path of a CSV file.")
     if out is not None and not many:
         raise InputError(f"{path} is a single picture, whose answer is printed: leave --out away.")
     processor = device.kind(choice)

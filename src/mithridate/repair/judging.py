@@ -72,7 +72,10 @@ def judge(
             classes[name].append(predictions(network, images, device=device))
             seconds[name] += time.perf_counter() - start
         start = time.perf_counter()
-        values.append(detector.values(images, progress))
+        try:
+            values.append(detector.values(images, progress))
+        except InputError as error:
+            raise InputError(f"{faces.path}: {error}") from error
         seconds[STRIP] += time.perf_counter() - start
     statistic = np.concatenate(values)
     return Judged(

@@ -52,7 +52,7 @@ class Pruner:
         self.network = keep_channels_last(deepcopy(network)).to(device).eval()
         layers = {name: m for name, m in self.network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
         if layer not in layers:
-            raise InputError(f"layer {layer!r} is none that can be pruned: choose one of {', '.join(layers)}.")
+            raise InputError(f"badnet.layer: {layer!r} is none that can be pruned: choose one of {', '.join(layers)}.")
         self.channels = len(layers[layer].weight)
         self._chain: list[nn.Module] = []
         self._follow(layers[layer])
@@ -61,8 +61,8 @@ class Pruner:
         self._chain = self._passed  # of this first pass
         if not any(isinstance(module, RECTIFIERS) for module in self._chain):
             raise InputError(
-                f"layer {layer!r} is not followed by a ReLU or pooling module, so that its activation is not known:"
-                " choose another layer, or build the network with modules."
+                f"badnet.layer: {layer!r} is not followed by a ReLU or pooling module, so that its activation is not"
+                " known: choose another layer, or build the network with modules."
             )
         self._together = ROWS if self._is_only_path(probe) else 1
 
@@ -197,8 +197,8 @@ def stop_step(curve: pd.DataFrame, tau: float) -> int:
     dropped = lost >= tau - ROUNDING
     if not dropped.any():
         raise InputError(
-            f"tau: pruning costs at most {lost.max():.1f} points of clean accuracy and never {tau:g}: give a smaller"
-            " tau, or another layer."
+            f"badnet.tau: pruning costs at most {lost.max():.1f} points of clean accuracy and never {tau:g}: give a"
+            " smaller tau, or another layer."
         )
     return int(dropped.argmax())
 

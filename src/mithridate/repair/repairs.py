@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from mithridate.errors import InputError
 from mithridate.options.badnet import BadnetOptions
 from mithridate.progress import Progress
 from mithridate.repair.fine_tuning import fine_tune, prune_weight_range
+from mithridate.repair.predict import predictions
 from mithridate.repair.pruning import Pruner, pruned_channels
 from mithridate.repair.split import Split
 
+MARGIN = 0.1  # by which a network must beat chance to be worth a repair
 PRUNE, FINE_TUNE, FINE_PRUNE, WEIGHT_RANGE = "prune", "fine-tune", "fine-prune", "weight-range"
 
 
@@ -28,6 +31,20 @@ class Repairs:
 def repair_names(options: BadnetOptions) -> list[str]:
     """The repairs that `repair` makes; the last one's network is the one that is delivered."""
     return [PRUNE, FINE_TUNE, FINE_PRUNE] if options.pruning == "channels" else [FINE_TUNE, WEIGHT_RANGE]
+
+
+def held_out_accuracy(
+    network: nn.Module, images: np.ndarray, labels: np.ndarray, num_classes: int, path: str, device: str
+) -> float:
+    """The suspicious network's accuracy on clean held-out images float32 [n,C,H,W] in [0, 1] of the file `path`. Raises
+    InputError where it is less than 10 points above chance: then something else is wrong than a backdoor."""
+    accuracy = float((predictions(network, images, scale=1.0, device=device) == labels).mean())
+    if accuracy < 1 / num_classes + MARGIN:
+        raise InputError(
+            f"{path}: the suspicious network is right on {accuracy:.1%} of these clean images, hardly more than by"
+            " chance: give the images and labels that it was made for, and its badnet.nets.scale (1 or 255)."
+        )
+    return accuracy
 
 
 def repair(

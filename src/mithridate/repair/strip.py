@@ -8,7 +8,7 @@ images are needed, as overlays and to set the boundary.
 import hashlib
 from copy import deepcopy
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
 from statistics import NormalDist
 from typing import Literal
 
@@ -29,6 +29,7 @@ CARD_ROWS = 10_000  # images that pass through the network at once on a card
 LARGEST_WORD = np.uint64(2**64 - 1)
 FINEST = 65_535  # levels from black to white in which images are told apart
 ROUNDING = 1e-9  # of a number of images
+FINE = 100_000  # steps of a rate that is proposed
 
 
 class Strip:
@@ -56,8 +57,8 @@ class Strip:
     ) -> None:
         if options.overlays > len(overlays):
             raise InputError(
-                f"strip.overlays: {options.overlays} different overlays are asked for, but there are {len(overlays)}"
-                " clean images to lay over: ask for fewer, or hold out more images."
+                f"badnet.strip.overlays: {options.overlays} different overlays are asked for, but there are"
+                f" {len(overlays)} clean images to lay over: ask for fewer, or hold out more images."
             )
         self.network = keep_channels_last(deepcopy(network)).to(device).eval()
         laid = pixels(overlays, scale)
@@ -106,7 +107,7 @@ class Strip:
         words[own] = LARGEST_WORD
         if self.options.overlays > len(words) - len(own):
             raise InputError(
-                f"strip.overlays: an image is itself one of the {len(words)} overlays, which leaves fewer than"
+                f"badnet.strip.overlays: an image is itself one of the {len(words)} overlays, which leaves fewer than"
                 f" {self.options.overlays} for it: ask for fewer."
             )
         if self.options.overlays == len(words):
@@ -163,12 +164,12 @@ class Boundary:
 def calibrate(values: np.ndarray, frr: float, kind: Literal["empirical", "normal"] = "empirical") -> Boundary:
     """The boundary from the statistics [m] of clean calibration images, for a false rejection rate of frr.
 
-    empirical: the largest value at which at most frr · m of the m images are flagged, −inf where ties leave none; k ≤
-    frr · m are. Nothing is assumed for that. If calibration images and a new clean image are exchangeable (drawn from
-    one population, none used in training the network, the overlays being fixed), the new one is flagged with
-    probability at most (k + 1) / (m + 1), and k / (m + 1) <= frr where no two values are equal, as of entropies. That
-    probability is over the drawing of both. For one calibration set in use, the rate among new clean images is a
-    number that varies with the set: of distribution Beta(k, m + 1 − k) where values have a continuous distribution.
+    empirical: the largest value at which at most k = ⌊frr · m⌋ of the m images are flagged, −inf where ties leave none.
+    If calibration images and a new clean image are exchangeable (drawn from one population, none used in training the
+    network, the overlays being fixed), the new one is flagged with probability at most (k + 1) / (m + 1), and at most
+    k / (m + 1) <= frr where no two values are equal, as of entropies. That probability is over the drawing of both. For
+    one calibration set in use, the rate among new clean images is a number that varies with the set: of distribution
+    Beta(k, m + 1 − k) where values have a continuous distribution.
 
     normal: mean + Φ⁻¹(frr) · deviation of the values, as in the published code, which promises none of it.
 
@@ -177,15 +178,18 @@ def calibrate(values: np.ndarray, frr: float, kind: Literal["empirical", "normal
     values = np.sort(np.asarray(values, np.float64))
     m = len(values)
     if not 0 < frr < 1 or not np.isfinite(values).all() or m < 2:
-        raise InputError(f"{m} values, frr = {frr}: a boundary needs at least 2 finite ones, and 0 < frr < 1.")
+        raise InputError(
+            f"badnet.split: STRIP's boundary needs at least 2 calibration images with finite values, and 0 < frr < 1;"
+            f" there are {m}, and frr is {frr:g}: hold out more images."
+        )
     if kind == "normal":
         value = float(values.mean() + NormalDist().inv_cdf(frr) * values.std())
     else:
         allowed = floor(frr * m + ROUNDING)
         if not allowed:
             raise InputError(
-                f"strip.frr: with {m} calibration images a share of {frr:g} is less than one image: hold out more,"
-                f" raise frr to {1 / m:.3g} or more, or choose boundary: normal."
+                f"badnet.strip.frr: with {m} calibration images a share of {frr:g} is less than one image: hold out"
+                f" more, raise frr to {ceil(FINE / m) / FINE:g} or more, or choose boundary: normal."
             )
         smaller = values[values < values[allowed]]  # every value that no more than `allowed` images reach
         value = float(smaller[-1]) if len(smaller) else -np.inf
