@@ -64,6 +64,7 @@ def table(
         own = pd.DataFrame(rows, columns=["attack", "mode", "epsilon", "share", "n"])
         own["right"] = ((own["share"] + shift).clip(0, 1) * own["n"]).astype(int)
         known = {"defence": defence, "true_label": own["mode"].isin(["transfer", "white-box"]), "seconds_per_1000": 1.0}
+        known |= {"bounded": True, "as_generator": np.where(own["mode"] == "wrong-class", 0.1 * own["n"], np.nan)}
         runs.append(own.assign(**known, linf=0.3, l2=5.0, ssim=0.5))
     made = tabulate(runs, "digits28", CONFIDENCE)
     return pd.read_csv(io.StringIO(made.to_csv(index=False)), keep_default_na=False, na_values=[""])

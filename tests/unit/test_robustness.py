@@ -8,7 +8,7 @@ from scipy import stats
 from torch import nn
 
 from mithridate import device
-from mithridate.adversarial.evaluation import attacked, evaluate, white_box
+from mithridate.adversarial.evaluation import attacked, evaluate, for_classes, white_box
 from mithridate.adversarial.examples import Examples, load_examples, make_examples, save_examples
 from mithridate.adversarial.gradient_attacks import Fgsm, Pgd, attack, into_ball, random_signs
 from mithridate.adversarial.similarity import similarity
@@ -26,7 +26,9 @@ from tests.unit.test_keras_hdf5 import conv, conv_target, dense, dense_net, othe
 
 SHAPE, CLASSES, EPSILON = (1, 6, 6), 3, 0.15
 HOW = {"attack": "nce", "mode": "transfer", "epsilon": EPSILON, "true_label": True, "bounded": True, "seconds": 0.5}
-BUDGET = EvaluationOptions(max_iterations_pgd=4, autoattack={"iterations": 3}, epsilons=[0.05, 0.15, 0.3])
+BUDGET = EvaluationOptions(
+    num_random_init_pgd=1, max_iterations_pgd=4, autoattack={"iterations": 3}, epsilons=[0.05, 0.15, 0.3]
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -77,7 +79,7 @@ def test_examples_come_back_bit_for_bit(tmp_path):
     path, images = tmp_path / "test.h5", near(X)
     for changed, keep in (
         ({}, None),
-        ({"mode": "wrong-class", "true_label": False}, np.arange(40) % 3 == 1),
+        ({"mode": "wrong-class", "true_label": True}, np.arange(40) % 3 == 1),
         ({"attack": "random", "mode": "random", "bounded": False}, Y == 2),
     ):
         made = make_examples(X, Y, images, **{**HOW, **changed}, keep=keep)
@@ -146,7 +148,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     refused(load_examples, path, "is not a whole HDF5 file")
-    arrays = {name: getattr(made, name) for name in ("images", "rows", "labels")}
+    arrays = {name: getattr(made, name) for name in ("images", "rows", "labels", "classes")}
     notes = {"attack": "nce", "mode": "transfer", "epsilon": 0.1, "true_label": True, "bounded": True}
     notes |= {"linf": 0.1, "l2": 1.0, "ssim": 0.9}
     pace = {"seconds_per_1000": 1.0}
@@ -159,7 +161,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         write_hdf5(path, arrays, strange, about)
         refused(load_examples, path, "holds no adversarial images of this workflow")
     write_hdf5(path, {"images": made.images}, notes, pace)
-    refused(load_examples, path, "has no data set rows, labels")
+    refused(load_examples, path, "has no data set rows, labels, classes")
 
 
 # What a network says --------------------------------------------------------------------------------------------------
@@ -170,7 +172,7 @@ def sets() -> list[Examples]:
     made = [
         make_examples(X, Y, near(X), **HOW),
         make_examples(X, Y, near(X, 2), **{**HOW, "attack": "fgsm"}, keep=np.arange(40) % 2 == 0),
-        make_examples(X, Y, near(X, 3), **{**HOW, "mode": "wrong-class", "true_label": False}),
+        make_examples(X, Y, near(X, 3), **{**HOW, "mode": "wrong-class"}),
     ]
     control = random_signs(X, EPSILON, 0, "test")
     return [*made, make_examples(X, Y, control, **{**HOW, "attack": "random", "mode": "random", "true_label": False})]
@@ -187,13 +189,14 @@ def test_the_rows_count_what_the_network_still_gets_right(network):
         ("none", "clean", False, 0, 40),
         ("nce", "transfer", True, EPSILON, 40),
         ("fgsm", "transfer", True, EPSILON, 20),
-        ("nce", "wrong-class", False, EPSILON, 40),
+        ("nce", "wrong-class", True, EPSILON, 40),
         ("random", "random", False, EPSILON, 40),
         *((name, "white-box", True, EPSILON, 17) for name in ("fgsm", "pgd", "autoattack")),
         *(("pgd", "white-box", True, radius, 17) for radius in (0.05, 0.3)),
     ]
     shown = [right(network, X, Y), *(right(network, own.images, own.labels) for own in sets())]
     assert rows["right"][:5].tolist() == shown
+    assert rows["as_generator"].notna().tolist() == [kind[1] == "wrong-class" for kind in kinds]
     points = attacked(40, 17, 3)
     x, y = X[points], Y[points]
     tries = [(Fgsm(), EPSILON), (Pgd(0.03, 4, 1), EPSILON), (BUDGET.autoattack, EPSILON)]
@@ -257,7 +260,8 @@ def run(rows: list[tuple], n: int = 100, radius: float = 0.3) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=["defence", "attack", "mode", "right"]).assign(n=n)
     found["true_label"] = found["mode"].isin(["transfer", "white-box"])
     found["epsilon"] = np.where(found["mode"] == "clean", 0.0, radius)
-    measured = {"linf": 0.3, "l2": 5.0, "ssim": 0.5}
+    measured = {"linf": 0.3, "l2": 5.0, "ssim": 0.5, "bounded": True}
+    measured["as_generator"] = np.where(found["mode"] == "wrong-class", 20.0, np.nan)
     return found.assign(seconds_per_1000=np.where(found["mode"] == "clean", np.nan, 2.0), **measured)
 
 
@@ -310,9 +314,31 @@ def test_an_attack_that_leaves_the_target_more_than_half_has_failed(left, failed
     runs = [run([*cells(90, left, 10), ("none", "fgsm", "transfer", 3)]), run(cells(80, 1, 0, "nce"))]
     table = tabulate(runs, "digits28", 0.95)
     marked = table[table["note"] == "attack failed"]
-    expected = {("none", "nce", "transfer"), ("nce", "nce", "transfer")} if failed else set()
+    where = [(defence, "nce", mode) for defence in ("none", "nce") for mode in ("transfer", "wrong-class")]
+    expected = set(where) if failed else set()
     assert set(marked[["defence", "attack", "mode"]].itertuples(index=False, name=None)) == expected
     assert set(table["note"]) <= {"", "attack failed"}
+
+
+@pytest.mark.parametrize(("left", "beaten"), [(19, False), (20, True), (21, True)])
+def test_an_attack_that_random_noise_equals_is_marked(left, beaten):
+    noise = ("none", "random", "random", 20)
+    table = tabulate([run([*cells(90, left, 10), noise])], "digits28", 0.95)
+    rows = table[table["attack"] == "nce"]
+    assert (rows["note"] == ("no better than random" if beaten else "")).all()
+    assert (table.loc[table["attack"] != "nce", "note"] == "").all()
+    assert rows.set_index("mode").loc["wrong-class", "as_generator"] == 0.2
+    loose = tabulate([run(cells(90, 50, 10)).assign(bounded=lambda t: t["attack"] != "nce")], "digits28", 0.95)
+    assert set(loose.loc[loose["attack"] == "nce", "note"]) == {"attack failed; not within epsilon"}
+
+
+def test_two_classes_have_no_dlr_loss():
+    options = EvaluationOptions()
+    assert for_classes(options, 3) is options
+    assert for_classes(options, 2).autoattack.versions == ["apgd-ce"]
+    alone = EvaluationOptions(autoattack={"versions": ["apgd-dlr"]})
+    with pytest.raises(InputError, match="apgd-dlr needs at least 3 classes"):
+        for_classes(alone, 2)
 
 
 def test_over_seeds_the_mean_decides_whether_an_attack_failed():
@@ -326,17 +352,25 @@ def test_over_seeds_the_mean_decides_whether_an_attack_failed():
 
 def test_published_accuracies_stand_beside_transfers_on_their_data_set_only():
     rows = [*cells(96, 10, 0), *cells(95, 30, 0, "lrp"), ("lrp", "lrp", "transfer", 99), ("lrp", "fgsm", "transfer", 9)]
-    table = tabulate([run(rows)], "mnist", 0.95).set_index(["defence", "attack", "mode"])
+    table = tabulate([run(rows)], "mnist", 0.95, model="dgn_dense").set_index(["defence", "attack", "mode"])
     assert table.loc[("lrp", "nce", "transfer"), "published"] == 0.3077
     assert table.loc[("lrp", "nce", "transfer"), "difference"] == pytest.approx(0.30 - 0.3077)
     assert table.loc[("lrp", "lrp", "transfer"), "published"] == 0.9891
     assert table.loc[("lrp", "lrp", "transfer"), "difference"] == pytest.approx(0.99 - 0.9891)  # ours minus theirs
     known = [("lrp", "nce", "transfer"), ("lrp", "lrp", "transfer")]
     assert table.drop(index=known)[["published", "difference"]].isna().all(axis=None)
-    cifar = tabulate([run(rows)], "cifar10", 0.95).set_index(["defence", "attack", "mode"])
+    cifar = tabulate([run(rows, radius=0.0313)], "cifar10", 0.95, model="dgn_conv").set_index(
+        ["defence", "attack", "mode"]
+    )
     assert cifar.loc[("lrp", "nce", "transfer"), "published"] == 0.4557
-    for name in ("digits28", "fashion_mnist"):
-        assert tabulate([run(rows)], name, 0.95)[["published", "difference"]].isna().all(axis=None)
+    for name, radius, how in (
+        ("digits28", 0.3, {"model": "dgn_dense"}),
+        ("mnist", 0.3, {"model": "dgn_conv"}),
+        ("mnist", 0.1, {"model": "dgn_dense"}),
+        ("mnist", 0.3, {"model": "dgn_dense", "builtin": False}),
+    ):
+        table = tabulate([run(rows, radius=radius)], name, 0.95, **how)
+        assert table[["published", "difference"]].isna().all(axis=None)
 
 
 # Targets --------------------------------------------------------------------------------------------------------------

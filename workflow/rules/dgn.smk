@@ -20,6 +20,7 @@ rule train_target:
     params:
         code=code("train_target.py", OPTIONS.dgn.target.model),
         target=lookup(dpath="dgn/target", within=config),
+        generators=bool(OPTIONS.dgn.generators),
         seed=lookup(dpath="seed", within=config),
         device=DEVICE,
     script:
@@ -250,6 +251,8 @@ if OPTIONS.dgn.systems:
         params:
             code=code("tabulate_robustness.py", table="adversarial/published.csv"),
             dataset=OPTIONS.enlarged,
+            model=lookup(dpath="dgn/target/model", within=config),
+            builtin=OPTIONS.data.source == "builtin",
             confidence=lookup(dpath="confidence", within=config),
         script:
             "../scripts/tabulate_robustness.py"

@@ -28,7 +28,7 @@ with logged(snakemake.log[0]):
     keep = None
     if params.how["mis_classification_check"] and wildcards.part == "train":
         keep = predictions(network, made, scale=1.0, device=params.device) != labels
-    how = {"mode": "wrong-class" if wrong else "transfer", "true_label": not wrong, "seconds": seconds, "keep": keep}
-    how |= {"attack": wildcards.loss, "epsilon": params.epsilon, "bounded": params.how["clipping"]}
+    how = {"mode": "wrong-class" if wrong else "transfer", "true_label": True, "seconds": seconds, "keep": keep}
+    how |= {"classes": classes, "attack": wildcards.loss, "epsilon": params.epsilon, "bounded": params.how["clipping"]}
     provenance = gather(snakemake.config, **device.describe(params.device))
     save_examples(snakemake.output[0], make_examples(images, labels, made, **how), images, provenance)

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from mithridate import device
+from mithridate.adversarial.target import Target
 from mithridate.adversarial.targets import check_target, own_target, repeat_seed
 from mithridate.data.dataset import load_header, load_images, load_labels, load_pixels
 from mithridate.job import logged
+from mithridate.models import generator
 from mithridate.options.dgn import TargetOptions
 from mithridate.progress import Progress
 from mithridate.provenance import gather
 from mithridate.repair.networks import Kind, build, state, write_networks
+from mithridate.scoring.network import empty_network
 from mithridate.training.inputs import recipe_for
 from mithridate.training.one import train_one
 
@@ -18,6 +21,9 @@ with logged(snakemake.log[0]):
     device.prepare(params.device)
     header, repeat = load_header(data), int(snakemake.wildcards.repeat)
     kind = Kind(options.model, header.shape, header.num_classes)
+    if params.generators:  # refused before any work
+        generator.build(*kind.shape)
+        Target(empty_network(kind.model, kind.shape, kind.num_classes, "cpu"))
     images, labels = load_pixels(data, "train")
     if snakemake.input.own:
         network = own_target(snakemake.input.own[0], kind).to(params.device)

@@ -1,7 +1,7 @@
 """Adversarial images as files that a user can take away: results/{dataset}/dgn/s{repeat}/{system}/{part}.h5.
 
-Arrays: images float32 [m,C,H,W] in [0, 1], rows int64 [m], the positions of their originals in the split, and labels
-int64 [m], the true classes.
+Arrays: images float32 [m,C,H,W] in [0, 1], rows int64 [m], the positions of their originals in the split, labels int64
+[m], the true classes, and classes int64 [m], those whose generator made them (of other attacks the labels).
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from mithridate.data.checks import pieces
 from mithridate.errors import InputError
 
 Mode = Literal["transfer", "wrong-class", "random"]
-ARRAYS = ("images", "rows", "labels")
+ARRAYS = ("images", "rows", "labels", "classes")
 LIKENESS = ("linf", "l2", "ssim")
 FIELDS = ("attack", "mode", "epsilon", "true_label", "bounded", *LIKENESS)
 
@@ -31,6 +31,7 @@ class Examples:
     images: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
+    classes: np.ndarray
     attack: str
     mode: Mode
     epsilon: float
@@ -51,10 +52,11 @@ def make_examples(
     true_label: bool,
     bounded: bool,
     seconds: float,
+    classes: np.ndarray | None = None,
     keep: np.ndarray | None = None,
 ) -> Examples:
-    """Examples of originals [n,C,H,W], made in so many seconds; keep: bool [n], of those that are kept (None: all).
-    Raises InputError where none is."""
+    """Examples of originals [n,C,H,W], made in so many seconds; classes: int64 [n], of the generators (None: the
+    labels); keep: bool [n], of those that are kept (None: all). Raises InputError where none is."""
     rows = np.arange(len(images)) if keep is None else np.flatnonzero(keep)
     if not len(rows):
         raise InputError(
@@ -64,7 +66,10 @@ def make_examples(
     found = similarity(originals[rows], images[rows]).mean()
     likeness = {name: float(found[name]) for name in LIKENESS}
     pace = 1000 * seconds / len(images)
-    return Examples(images[rows], rows, labels[rows], attack, mode, epsilon, true_label, bounded, likeness, pace)
+    own = labels if classes is None else classes
+    return Examples(
+        images[rows], rows, labels[rows], own[rows], attack, mode, epsilon, true_label, bounded, likeness, pace
+    )
 
 
 def save_examples(path: str | Path, examples: Examples, originals: np.ndarray, provenance: Mapping[str, Any]) -> None:
@@ -87,10 +92,10 @@ def load_examples(path: str | Path) -> Examples:
         known = {name: notes[name] for name in FIELDS if name not in LIKENESS}
         known |= {name: bool(known[name]) for name in ("true_label", "bounded")}
         pace = float(provenance["seconds_per_1000"])
-        images, rows, labels = (arrays[name] for name in ARRAYS)
-        if images.ndim != 4 or images.dtype != np.float32 or not len(images) == len(rows) == len(labels):
+        images, rows, labels, classes = (arrays[name] for name in ARRAYS)
+        if images.ndim != 4 or images.dtype != np.float32 or {len(array) for array in arrays.values()} != {len(images)}:
             raise ValueError("arrays that do not fit together")
-        return Examples(images, rows, labels, **known, likeness=likeness, seconds_per_1000=pace)
+        return Examples(images, rows, labels, classes, **known, likeness=likeness, seconds_per_1000=pace)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} holds no adversarial images of this workflow: delete it and make it again."

@@ -7,23 +7,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mithridate.adversarial.evaluation import MISLED
 from mithridate.certify.intervals import over_seeds
+from mithridate.options.dgn_runs import RANDOM, UNDEFENDED
 
-TARGET, CLEAN = "none", "none"  # the undefended network among the defences; no attack
-SETTING = ["defence", "attack", "mode", "true_label", "epsilon"]
+TARGET, CLEAN = UNDEFENDED, "none"  # the undefended network among the defences; no attack
+SETTING = ["defence", "attack", "mode", "true_label", "bounded", "epsilon"]
 MEANS = ["seconds_per_1000", "linf", "l2", "ssim"]
-FAILED = "attack failed"
+FAILED, NO_BETTER, UNBOUNDED = "attack failed", "no better than random", "not within epsilon"
+PUBLISHED = {"mnist": ("dgn_dense", 0.3), "cifar10": ("dgn_conv", 0.0313)}  # target and ε of the paper
+KEYS = ["defence", "attack", "mode", "epsilon"]
 LEFT = 0.5  # share of the target's accuracy that a generator's images may leave
 
 
-def tabulate(runs: Sequence[pd.DataFrame], dataset: str, confidence: float) -> pd.DataFrame:
+def tabulate(
+    runs: Sequence[pd.DataFrame], dataset: str, confidence: float, *, model: str = "", builtin: bool = True
+) -> pd.DataFrame:
     """One row per defence, attack, mode and radius, over all seeds.
 
     runs: per seed and network the rows of `evaluation`. Columns: robust_accuracy with the intervals of
     `intervals.over_seeds`; seeds; n; seconds_per_1000 examples; mean L∞, L2 and SSIM between original and adversarial
-    images; true_label, whether the example was made with the true label; note: "attack failed" for an attack whose
-    transferred images leave the undefended target more than half of its accuracy; published accuracy and ours minus it,
-    for the data sets and transfers that the paper reports.
+    images; true_label, whether the example was made with the true label; bounded, whether it is within ε; as_generator,
+    the share that is taken for the class of a wrong generator; note, of an attack's transferred and wrong-class images:
+    "attack failed" where the transferred ones leave the undefended target more than half of its accuracy, "no better
+    than random" where random ±ε leaves it no more, "not within epsilon"; published accuracy and ours minus it, where
+    data set (builtin), target (model), ε and transfer are those of the paper.
     """
     whole = pd.concat(runs, ignore_index=True)
     rows = []
@@ -31,27 +39,35 @@ def tabulate(runs: Sequence[pd.DataFrame], dataset: str, confidence: float) -> p
         row: dict[str, Any] = {"dataset": dataset, **dict(zip(SETTING, setting, strict=True))}
         n = int(own["n"].iloc[0])
         row |= over_seeds("robust_accuracy", (own["right"] / own["n"]).to_numpy(np.float64), n, confidence)
-        row |= {name: own[name].mean() for name in MEANS}
+        row |= {name: own[name].mean() for name in MEANS} | {MISLED: (own[MISLED] / own["n"]).mean()}
         rows.append({**row, "seeds": len(own), "n": n})
-    return _published(_noted(pd.DataFrame(rows)), dataset)
+    return _published(_noted(pd.DataFrame(rows)), dataset if builtin else "", model)
 
 
 def _noted(table: pd.DataFrame) -> pd.DataFrame:
-    """With a note on every row of an attack that fails against the target itself."""
-    target = table[table["defence"] == TARGET]
-    clean = target.loc[target["mode"] == "clean", "robust_accuracy"].iloc[0]
-    transfer = target[target["mode"] == "transfer"]
-    failed = set(transfer.loc[transfer["robust_accuracy"] > LEFT * clean, "attack"])
-    weak = table["attack"].isin(failed) & (table["mode"] == "transfer")
-    return table.assign(note=np.where(weak, FAILED, ""))
+    """With a note on the rows of attacks that do little to the target itself, or more than ε to the images."""
+    target = table[table["defence"] == TARGET].set_index(["attack", "mode"])["robust_accuracy"]
+    target = target.groupby(level=[0, 1]).mean()  # of an attack that stands twice, with the label and without
+    clean, noise = target[CLEAN, "clean"], target.get((RANDOM, "random"), np.nan)
+
+    def note(attack: str, mode: str, bounded: bool) -> str:
+        if mode not in ("transfer", "wrong-class"):
+            return ""
+        left = target.get((attack, "transfer"), np.nan)
+        found = {FAILED: left > LEFT * clean, NO_BETTER: left >= noise, UNBOUNDED: not bounded}
+        return "; ".join(name for name, holds in found.items() if holds)
+
+    keys = zip(table["attack"], table["mode"], table["bounded"], strict=True)
+    return table.assign(note=[note(*key) for key in keys])
 
 
-def _published(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """With the published accuracy, where there is one, and the difference in points of a share."""
+def _published(table: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
+    """With the published accuracy, where there is one of this setting, and the difference in points of a share."""
     with (files("mithridate.adversarial") / "published.csv").open() as file:
         known = pd.read_csv(file).query("dataset == @dataset").set_index(["defence", "attack"])["accuracy"]
-    keys = list(zip(table["defence"], table["attack"], strict=True))
+    paper, radius = PUBLISHED.get(dataset, ("", np.nan))
     published = [
-        known.get(key, np.nan) if mode == "transfer" else np.nan for key, mode in zip(keys, table["mode"], strict=True)
+        known.get((defence, attack), np.nan) if mode == "transfer" and model == paper and epsilon == radius else np.nan
+        for defence, attack, mode, epsilon in zip(*(table[name] for name in KEYS), strict=True)
     ]
     return table.assign(published=published, difference=table["robust_accuracy"] - np.array(published, np.float64))

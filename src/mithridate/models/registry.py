@@ -58,6 +58,8 @@ def initialise(build: Builder, shape: tuple[int, int, int], num_classes: int, st
         torch.default_generator.manual_seed(stream.seed())  # not the cards', which fork_rng leaves alone here
         try:
             network = build(*shape, num_classes)
+        except InputError:
+            raise
         except Exception as error:  # a user's own code
             raise InputError(f"the model's function raised {type(error).__name__}: {error}; mend it.") from error
     if not isinstance(network, nn.Module) or not any(p.requires_grad for p in network.parameters()):

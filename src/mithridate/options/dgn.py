@@ -149,7 +149,7 @@ class AutoAttackOptions(Strict):
     """attacks that are tried one after another on what is still right (deepfool stands where the authors have FAB, which ART lacks; apgd-dlr needs 3 classes)"""
     iterations: PositiveInt = 20
     """steps of each (square: queries)"""
-    restarts: PositiveInt = 1
+    restarts: PositiveInt = 5
     """random starts of each (deepfool has none)"""
 
     @field_validator("versions")
@@ -167,13 +167,13 @@ class EvaluationOptions(Strict):
     """white-box attacks on every network, with the true labels"""
     points: PositiveInt | None = None
     """test images that are attacked white-box, drawn from the seed (null: all)"""
-    epsilons: list[Annotated[float, Field(ge=0)]] = [0.05, 0.1, 0.2, 0.3]
+    epsilons: list[Share] = [0.05, 0.1, 0.2, 0.3]
     """radii of the curves of robust accuracy under PGD"""
     eps_steps_pgd: PositiveFloat = 0.03
     """size of a step of PGD at the full ε; at smaller radii in proportion"""
     max_iterations_pgd: PositiveInt = 20
     """steps of PGD"""
-    num_random_init_pgd: NonNegativeInt = 1
+    num_random_init_pgd: NonNegativeInt = 5
     """random starts of PGD"""
     autoattack: AutoAttackOptions = AutoAttackOptions()
     """budget of AutoAttack"""
@@ -194,7 +194,7 @@ class TargetOptions(Strict):
 
 
 class DgnOptions(Strict):
-    epsilon: NonNegativeFloat = 0.3
+    epsilon: Share = 0.3
     """largest change of a pixel, pixels being in [0, 1]"""
     seeds: PositiveInt = 1
     """repetitions of everything from other random numbers"""
