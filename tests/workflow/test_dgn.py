@@ -20,7 +20,7 @@ pytestmark = pytest.mark.workflow
 BRIEF = {"num_epochs": 2, "batch_size": 50, "adv_num_epochs": 1}
 SUSPICIOUS = {"custom_loss": "suspiciousness", **BRIEF}
 NCE, LRP = {"custom_loss": "nce", **BRIEF}, {"custom_loss": "lrp", **BRIEF}
-FGSM = {"attacks": "fgsm", "mode": "only_attack", "adv_num_epochs": 1}
+FGSM = {"attacks": "fgsm", "mode": "only_attack"}
 PGD = {"attacks": "pgd", "mode": "only_adv_training", "adv_training_type": "default", "adv_num_epochs": 1}
 PGD |= {"max_iterations_pgd": 2, "eps_steps_pgd": 0.2}
 SMALL = {
@@ -77,7 +77,7 @@ def test_every_network_has_a_row_for_every_attack_and_a_second_call_runs_nothing
     assert table.loc[table["mode"] == "white-box", "epsilon"].tolist() == [0.3, 0.3, 0.3, 0.1] * 3
     assert table.loc[~table["mode"].isin(["clean", "white-box"]), "epsilon"].eq(0.3).all()
     assert table["robust_accuracy"].between(table["robust_accuracy_low"], table["robust_accuracy_high"]).all()
-    assert table["true_label"].tolist() == [mode in ("transfer", "white-box") for _, _, mode in kinds]
+    assert table["true_label"].tolist() == [mode in ("transfer", "wrong-class", "white-box") for _, _, mode in kinds]
     assert (table["linf"] <= table["epsilon"]).all()
     assert table[["published", "difference"]].isna().all(axis=None)
     images, labels = load_pixels(compared.path("digits28/data/clean.h5"), "test")
