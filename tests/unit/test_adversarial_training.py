@@ -44,7 +44,8 @@ def fresh(seed: int = 0, dropout: float = 0.0) -> nn.Module:
 
 
 def by_art(attacks: str = "fgsm", **changed) -> GradientAttackOptions:
-    how = {"adv_num_epochs": 6, "adv_batch_size": 16, "adv_learning_rate": 0.01, "eps_steps_pgd": 0.05}
+    how = {"adv_num_epochs": 6, "adv_batch_size": 16, "adv_learning_rate": 0.01}
+    how |= {"eps_steps_pgd": 0.05, "max_iterations_pgd": 6} if attacks == "pgd" else {}
     return GradientAttackOptions(attacks=attacks, adv_training_type="default", **{**how, **changed})
 
 
@@ -124,7 +125,7 @@ def test_training_makes_robust():
 
     for attacks, how in (("fgsm", Fgsm()), ("pgd", pgd)):
         stored = train_robust(fresh(), x, y, attack(plain, x, y, how, epsilon=EPSILON, seed=0), gf, **HOW)
-        own = train_robust(fresh(), x, y, None, by_art(attacks, max_iterations_pgd=6, adv_num_epochs=10), **HOW)
+        own = train_robust(fresh(), x, y, None, by_art(attacks, adv_num_epochs=10), **HOW)
         assert accuracy(stored, hit) > accuracy(plain, hit) + 0.1
         own_hit = attack(own, test, truth, pgd, epsilon=EPSILON, seed=0)
         assert accuracy(own, own_hit) > accuracy(plain, hit) + 0.1

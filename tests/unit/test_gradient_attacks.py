@@ -225,7 +225,7 @@ def test_budgets_come_from_the_options():
     how = GradientAttackOptions(attacks="pgd", eps_steps_pgd=0.01, max_iterations_pgd=40, num_random_init_pgd=10)
     assert method("fgsm", how) == Fgsm()
     assert method(how.attacks, how) == Pgd(0.01, 40, 10)
-    evaluation = EvaluationOptions(eps_steps_pgd=0.02)
+    evaluation = EvaluationOptions(eps_steps_pgd=0.02, num_random_init_pgd=1)
     assert method("pgd", evaluation, 0.5) == Pgd(0.01, 20, 1)
     assert method("autoattack", evaluation) == evaluation.autoattack
     for name, options in (("autoattack", how), ("cw", evaluation)):

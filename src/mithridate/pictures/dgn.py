@@ -44,7 +44,7 @@ def matrix(table: pd.DataFrame, confidence: float) -> tuple[Figure, str]:
     size = 1.7 + WIDE * sum(widths) + 0.25 * len(widths), 1.55 + HIGH * len(defences)
     apart = {"width_ratios": widths, "wspace": 0.07}
     figure, grid = plt.subplots(1, len(groups), figsize=size, gridspec_kw=apart, sharey=True, squeeze=False)
-    failed = set(table.loc[table["note"].fillna("").str.contains(FAILED), "attack"])
+    failed = set(table.loc[table["note"].astype(str).str.contains(FAILED), "attack"])
     for axes, (mode, rows) in zip(grid[0], groups.items(), strict=True):
         attacks = list(rows["attack"].unique())
         cells = rows.pivot(index="defence", columns="attack", values="robust_accuracy")
@@ -192,7 +192,7 @@ def _headlines(table: pd.DataFrame) -> list[str]:
     """How robust networks seem by images made against the target, and are when they are attacked themselves."""
     ordered = table.sort_values("robust_accuracy", kind="stable")
     hardest = ordered[ordered["mode"] == "white-box"].drop_duplicates("defence")
-    failed = ordered["note"].fillna("").str.contains(FAILED)
+    failed = ordered["note"].astype(str).str.contains(FAILED)
     aside = ", failed attacks aside" if failed.any() else ""
     found = {
         f"Best of a robust network on transferred images{aside}": ordered[(ordered["mode"] == "transfer") & ~failed],
