@@ -19,7 +19,7 @@ from mithridate.training.one import train_one
 with logged(snakemake.log[0]):
     params, data, options = snakemake.params, snakemake.input.data, TargetOptions(**snakemake.params.target)
     device.prepare(params.device)
-    header, repeat = load_header(data), int(snakemake.wildcards.repeat)
+    header, seed = load_header(data), repeat_seed(params.seed, int(snakemake.wildcards.repeat))
     kind = Kind(options.model, header.shape, header.num_classes)
     if params.generators:  # refused before any work
         generator.build(*kind.shape)
@@ -28,8 +28,7 @@ with logged(snakemake.log[0]):
     if snakemake.input.own:
         network = own_target(snakemake.input.own[0], kind).to(params.device)
     else:
-        training, seed = options.training.model_dump(), repeat_seed(params.seed, repeat)
-        recipe = recipe_for(header, training, model=options.model, seed=seed, device=params.device)
+        recipe = recipe_for(header, options.training.model_dump(), model=options.model, seed=seed, device=params.device)
         progress = Progress("targets trained", 1)
         work = {"key": "dgn.target", "checkpoints": Path("results/checkpoints"), "progress": progress}
         tensors = train_one(load_images(data, "train"), load_labels(data, "train"), 0, recipe, **work)
@@ -37,5 +36,5 @@ with logged(snakemake.log[0]):
         progress.finish()
     accuracy = check_target(network, images, labels, kind.num_classes, params.device)
     print(f"the target is right on {accuracy:.2%} of the training images")
-    provenance = gather(snakemake.config, **device.describe(params.device))
-    write_networks(snakemake.output[0], {"": state(network)}, kind, provenance)
+    made_by = gather(snakemake.config, **device.describe(params.device))
+    write_networks(snakemake.output[0], {"": state(network)}, kind, made_by)
