@@ -1,5 +1,6 @@
 """What several tests make in the same way."""
 
+import itertools
 import re
 import tracemalloc
 from collections.abc import Callable
@@ -72,3 +73,14 @@ def flipped(content: bytes, places: list[tuple[int, int]]) -> bytes:
     for place, value in places:
         changed[place] ^= value
     return bytes(changed)
+
+
+def words_apart(figure, words):
+    """That no word of a drawn figure leaves it or lies over another."""
+    extents = [word.get_window_extent() for word in words if word.get_text() and word.get_visible()]
+    whole = figure.bbox.padded(0.5)
+    for extent in extents:
+        assert whole.x0 <= extent.x0 <= extent.x1 <= whole.x1
+        assert whole.y0 <= extent.y0 <= extent.y1 <= whole.y1
+    for one, other in itertools.combinations(extents, 2):
+        assert not one.padded(-1).overlaps(other.padded(-1))

@@ -34,6 +34,7 @@ from mithridate.repair.pruning import stop_step
 from mithridate.repair.strip import Strip
 from mithridate.repair.table import Defence, tabulate
 from mithridate.streams import Stream
+from tests.unit.making import words_apart
 
 N, C, CHANNELS, CONFIDENCE, BOUNDARY, TAU = 60, 5, 12, 0.9, 0.25, 4.0
 TRUE = np.arange(N) % C
@@ -147,13 +148,7 @@ def test_pictures_are_valid_and_no_words_overlap(tmp_path, name):
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
             words += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    extents = [word.get_window_extent() for word in words if word.get_text() and word.get_visible()]
-    whole = figure.bbox.padded(0.5)
-    for extent in extents:
-        assert whole.x0 <= extent.x0 <= extent.x1 <= whole.x1
-        assert whole.y0 <= extent.y0 <= extent.y1 <= whole.y1
-    for one, other in itertools.combinations(extents, 2):
-        assert not one.padded(-1).overlaps(other.padded(-1))
+    words_apart(figure, words)
     save((figure, caption), tmp_path / "picture.svg", tmp_path / "caption.rst")
     assert ElementTree.parse(tmp_path / "picture.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
     text = (tmp_path / "caption.rst").read_text()

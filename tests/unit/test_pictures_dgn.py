@@ -29,6 +29,7 @@ from mithridate.pictures.dgn import (
 )
 from mithridate.pictures.style import save
 from mithridate.streams import Stream
+from tests.unit.making import words_apart
 
 N, CONFIDENCE = 200, 0.9
 GENERATORS, GRADIENTS = ("lrp", "nce", "suspiciousness"), ("fgsm", "pgd")
@@ -133,13 +134,7 @@ def test_no_words_overlap(name):
             low, high = sorted(axis.get_view_interval())
             ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
             words += [label for tick in ticks for label in (tick.label1, tick.label2)]
-    extents = [word.get_window_extent() for word in words if word.get_text() and word.get_visible()]
-    whole = figure.bbox.padded(0.5)
-    for extent in extents:
-        assert whole.x0 <= extent.x0 <= extent.x1 <= whole.x1
-        assert whole.y0 <= extent.y0 <= extent.y1 <= whole.y1
-    for one, other in itertools.combinations(extents, 2):
-        assert not one.padded(-1).overlaps(other.padded(-1))
+    words_apart(figure, words)
     assert caption.endswith(".")
     assert "nan" not in caption
     assert "  " not in caption

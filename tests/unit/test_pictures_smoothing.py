@@ -12,6 +12,7 @@ from mithridate.certify.smoothing_table import FAILS, HOLDS, UNDECIDED
 from mithridate.pictures.smoothing import SHOWN, average_radii, certified_accuracy, perturbations, transfer
 from mithridate.pictures.style import NAMES, save
 from mithridate.streams import Stream
+from tests.unit.making import words_apart
 
 CONFIDENCE, TARGET, N_TEST, EPSILON = 0.9, 8, 150, 0.1
 RADII = np.array([0, 0.25, 0.5, 0.75, 1.0])
@@ -149,13 +150,7 @@ def test_nothing_is_drawn_outside_and_no_words_overlap(name):
             ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
             words += [axis.label, *(word for place, word in ticks if low <= place <= high)]
     words += [text for legend in figure.legends for text in legend.get_texts()]
-    extents = [word.get_window_extent() for word in words if word.get_text() and word.get_visible()]
-    whole = figure.bbox.padded(0.5)
-    for extent in extents:
-        assert whole.x0 <= extent.x0 <= extent.x1 <= whole.x1
-        assert whole.y0 <= extent.y0 <= extent.y1 <= whole.y1
-    for one, other in itertools.combinations(extents, 2):
-        assert not one.padded(-1).overlaps(other.padded(-1))
+    words_apart(figure, words)
 
 
 def target_rows(training, procedure="gaussian", sigma=0.25):
