@@ -14,7 +14,7 @@ from mithridate import __version__
 
 
 def gather(config: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Plain values for an artefact's provenance: commit, versions, processor and the configuration's digest; `more` adds
+    """Plain values for an artefact's provenance: commit, versions, processor, the configuration's digest; `more` adds
     the job's own (device, peak memory)."""
     versions = {name: version(name) for name in ("numpy", "torch", "snakemake")}
     return {
