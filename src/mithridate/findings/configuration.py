@@ -19,7 +19,7 @@ def load(*files: str | Path) -> Options:
     """The options that configuration files say, one laid over the other and all over the defaults."""
     whole = Options().model_dump(mode="json")
     for file in files:
-        _merge(whole, yaml.safe_load(Path(file).read_text()) or {})
+        merge(whole, yaml.safe_load(Path(file).read_text()) or {})
     return parse(whole)
 
 
@@ -47,11 +47,11 @@ def _flow(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
 
 
-def _merge(whole: dict[str, Any], more: Mapping[str, Any]) -> None:
+def merge(whole: dict[str, Any], more: Mapping[str, Any]) -> None:
     """As Snakemake lays one configuration file over another."""
     for key, value in more.items():
         if isinstance(value, Mapping) and isinstance(whole.get(key), dict):
-            _merge(whole[key], value)
+            merge(whole[key], value)
         else:
             whole[key] = value
 

@@ -14,9 +14,9 @@ Written by `snakemake --cores 2 record` (or `mithridate record FOLDER NAME`, whe
 elsewhere) from the recorded tables; a test makes it again. Verdicts mean what
 [verdicts.py](../../src/mithridate/findings/verdicts.py) says: **agrees**, **higher**, **lower** of a number in the
 published setting, **not comparable** in another; **holds**, **does not hold**, **undecided** of a claim. Brackets are
-95 % intervals over test images (in smoothing over seeds too), which do not cover another training. Seconds are the sum
-over the jobs that a table follows from, one thread each on a CPU. Robustness of repaired networks and to adversarial
-data is measured, not certified.
+95 % intervals over test images (in smoothing over seeds too), which do not cover another training; differences of
+shares are in points. Seconds are the sum of the wall times of the jobs that a table follows from, one thread each on a
+CPU. Robustness of repaired networks and to adversarial data is measured, not certified.
 """
 MOST = 3  # differences that are named
 Records = Mapping[str, tuple[Sequence[Mapping[str, Any]], pd.DataFrame, Sequence[str]]]
@@ -28,7 +28,7 @@ def page(known: Records) -> str:
     for part in TABLES:
         own = [line for name, record in known.items() for line in _run(name, part, *record)]
         lines += [f"## {TITLES[part]}", "", *(own or ["Nothing recorded.", ""])]
-    return "\n".join([*lines, *_missing(known)]) + "\n"
+    return "\n".join([*lines, *_missing(known)]).rstrip("\n") + "\n"
 
 
 def _run(
@@ -46,12 +46,16 @@ def _run(
     made = f"{run['hardware']}; {run['seconds']:.0f} seconds in {run['jobs']} jobs"
     yield f"{made}; PyTorch {run['versions']['torch']}; commit {commit}. {tables}"
     yield ""
-    own = found[found["part"] == part].fillna("")
+    own = found[found["part"] == part].astype(object).fillna("")
     if len(own):
         yield "| setting | quantity | published | ours | difference | verdict | what differs | source |"
         yield "|---|---|---|---|---|---|---|---|"
         yield from map(_line, records(own))
         yield ""
+    for picture in pictures:
+        if picture.startswith(f"{part}_"):
+            yield f"![{picture.removesuffix('.svg')}]({name}/{picture})"
+            yield ""
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -62,7 +66,7 @@ def _line(row: Mapping[str, Any]) -> str:
         row["quantity"],
         _claimed(row),
         f"{value}{interval}",
-        _number(row["difference"], row["unit"], sign="+"),
+        _number(row["difference"], row["unit"], sign="+").removesuffix(" %"),
         row["verdict"],
         _shortened(row["differs"]),
         row["source"],
@@ -97,13 +101,16 @@ def _missing(known: Records) -> Iterator[str]:
     rows = rows[~rows["id"].isin(done) & (rows["run"] != "")]
     yield "## Not run in the published setting"
     yield ""
-    yield "Nothing stands here for a value of ours. `snakemake` would make it with"
+    yield "No recorded run has these settings. What would make each:"
     yield ""
-    yield "| setting | quantity | published | source | command |"
-    yield "|---|---|---|---|---|"
-    for row in records(rows):
-        setting = [f"{name} = {row[name]}" for name in SETTING if row[name]]
-        words = filter(None, [row["dataset"], *(row[name] for name in OF), *setting])
-        value = _claimed({**row, "published": row["value"], "published_high": row["value_high"]})
-        how = command(row["part"], row["run"]).replace("|", "\\|")
-        yield f"| {', '.join(words)} | {row['quantity']} | {value} | {row['source']}, {row['place']} | `{how}` |"
+    for (part, run), own in rows.groupby(["part", "run"], sort=False):
+        yield f"`{command(str(part), str(run))}`"
+        yield ""
+        yield "| setting | quantity | published | source |"
+        yield "|---|---|---|---|"
+        for row in records(own):
+            setting = [f"{name} = {row[name]}" for name in SETTING if row[name]]
+            words = filter(None, [row["dataset"], *(row[name] for name in OF), *setting])
+            value = _claimed({**row, "published": row["value"], "published_high": row["value_high"]})
+            yield f"| {', '.join(words)} | {row['quantity']} | {value} | {row['source']}, {row['place']} |"
+        yield ""

@@ -17,14 +17,14 @@ from mithridate.findings.published import TABLES
 from mithridate.findings.settings import Configs, papers
 
 RUN, FINDINGS = "run.json", "findings.csv"
-PICTURES = (
-    "certified_accuracy.svg",
-    "backdoor/*/success_rate.svg",
-    "smoothing/average_radii.svg",
-    "badnet/defences.svg",
-    "dgn/matrix.svg",
-)
-"""Below results/pictures/: those that are kept, where they were made."""
+PICTURES = {
+    "dpa": "certified_accuracy.svg",
+    "backdoor": "backdoor/*/success_rate.svg",
+    "smoothing": "smoothing/average_radii.svg",
+    "badnet": "badnet/defences.svg",
+    "dgn": "dgn/matrix.svg",
+}
+"""Below results/pictures/, by part: those that are kept, where they were made."""
 
 
 def record(results: str | Path, name: str, docs: str | Path = "docs/results", config: str | Path = "config") -> Path:
@@ -44,8 +44,10 @@ def record(results: str | Path, name: str, docs: str | Path = "docs/results", co
     shutil.rmtree(folder, ignore_errors=True)
     for table in tables:
         write_bytes(folder / f"{table}.csv", (results / f"{table}.csv").read_bytes())
-    for source in _pictures(results / "pictures"):
-        write_bytes(folder / "_".join(source.relative_to(results / "pictures").parts), source.read_bytes())
+    for run in runs:
+        for source in sorted((results / "pictures").glob(PICTURES.get(run["part"], "none"))):
+            within = source.relative_to(results / "pictures").parts[1:-1]  # the name of an attack
+            write_bytes(folder / "_".join([run["part"], *within, source.name]), source.read_bytes())
     write_csv(folder / FINDINGS, found)
     write_bytes(folder / RUN, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
     write_bytes(docs / "README.md", page(load_records(docs)).encode())
@@ -84,7 +86,3 @@ def remake(docs: Path, of_papers: Configs) -> Iterator[tuple[str, pd.DataFrame]]
     """The findings of every recorded run, made anew from its recorded tables."""
     for name, (runs, _, _) in load_records(docs).items():
         yield name, findings(load_tables(docs / name, runs), runs, of_papers)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return [path for pattern in PICTURES for path in sorted(folder.glob(pattern))]

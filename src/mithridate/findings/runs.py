@@ -27,9 +27,9 @@ def describe(results: str | Path, part: str, config: Mapping[str, Any], changed:
     """Plain values about one part, for results/runs/PART.json.
 
     results: the folder of a run; config, changed and command: see configuration. hardware: devices and processors of
-    the machines that wrote its artefacts; seconds: sum over the jobs that its tables follow from, each as often as it
-    last ran to its end (parts share jobs: data, ensembles), with one thread a job on a CPU; jobs: their number. Raises
-    InputError where the artefacts or the benchmarks are missing.
+    the machines that wrote its artefacts; seconds: sum of the wall times of the jobs that its tables follow from, each
+    as it last ran to its end, of one thread each on a CPU (parts share jobs: data, ensembles); jobs: their number.
+    Raises InputError where the artefacts or the benchmarks are missing.
     """
     root = Path(results)
     folders = _folders(part, config)
