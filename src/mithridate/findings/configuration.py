@@ -11,7 +11,7 @@ from mithridate.findings.published import command
 from mithridate.options.root import Options, parse
 
 SHARED = ("dataset", "data", "seed", "confidence")
-BLOCKS = {"dpa": ("dpa",), "backdoor": ("dpa", "attacks", "single")}
+BLOCKS = {"dpa": ("dpa", "attacks"), "backdoor": ("dpa", "attacks", "single")}
 """Blocks of options that a part depends on, beside SHARED; where a part is not named, that of its own name."""
 
 
