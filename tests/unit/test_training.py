@@ -203,13 +203,13 @@ def test_unchanged_members_are_taken_over_and_would_have_trained_the_same(tmp_pa
     trained: list[int] = []
     from mithridate.training.tile import TileTrainer
 
-    train = TileTrainer.train
+    steps = TileTrainer.steps
 
-    def counted(self, slots, progress):
+    def counted(self, slots):
         trained.extend(subset.number for subset in slots if subset is not None)
-        return train(self, slots, progress)
+        return steps(self, slots)
 
-    monkeypatch.setattr(TileTrainer, "train", counted)
+    monkeypatch.setattr(TileTrainer, "steps", counted)
     monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
     assert hashes(train_family(poisoned, r, known=known)) == afresh
     assert trained == [3, 6]
@@ -392,13 +392,13 @@ def test_finished_members_are_not_trained_again(tmp_path, monkeypatch):
     trained: list[int] = []
     from mithridate.training.tile import TileTrainer
 
-    train = TileTrainer.train
+    steps = TileTrainer.steps
 
-    def counted(self, slots, progress):
+    def counted(self, slots):
         trained.extend(subset.number for subset in slots if subset is not None)
-        return train(self, slots, progress)
+        return steps(self, slots)
 
-    monkeypatch.setattr(TileTrainer, "train", counted)
+    monkeypatch.setattr(TileTrainer, "steps", counted)
     monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
     assert hashes(train_family(FAMILY, r, checkpoints=tmp_path)) == whole
     assert trained == [5, 6, 7]

@@ -207,13 +207,13 @@ def test_finished_victims_are_taken_over_with_the_same_bits(procedure, tmp_path,
     whole = hashes(train_victims(IMAGES, LABELS, 3, r))
     train_victims(IMAGES, LABELS, 2, r, checkpoints=tmp_path)
     trained: list[int] = []
-    train = TileTrainer.train
+    steps = TileTrainer.steps
 
-    def counted(self, slots, progress):
+    def counted(self, slots):
         trained.extend(subset.number for subset in slots if subset is not None)
-        return train(self, slots, progress)
+        return steps(self, slots)
 
-    monkeypatch.setattr(TileTrainer, "train", counted)
+    monkeypatch.setattr(TileTrainer, "steps", counted)
     assert hashes(train_victims(IMAGES, LABELS, 3, r, checkpoints=tmp_path)) == whole
     assert trained == [2]
 
@@ -226,16 +226,16 @@ def test_only_a_victim_that_diverges_is_trained_again(options, monkeypatch, caps
     r = recipe(**options)
     whole = train_victims(IMAGES, LABELS, 3, r)
     again = train_family([member(1)], r, boost=2)
-    train = TileTrainer.train
+    steps = TileTrainer.steps
 
-    def broken_twice(self, slots, progress):
-        states, losses = train(self, slots, progress)
+    def broken_twice(self, slots):
+        states, losses = yield from steps(self, slots)
         for subset, state in zip(slots, states, strict=True):
             if subset is not None and subset.number == 1 and self.boost < 2:
                 next(iter(state.values())).fill_(torch.nan)
         return states, losses
 
-    monkeypatch.setattr(TileTrainer, "train", broken_twice)
+    monkeypatch.setattr(TileTrainer, "steps", broken_twice)
     monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
     family = train_victims(IMAGES, LABELS, 3, r)
     printed = capsys.readouterr().out.splitlines()

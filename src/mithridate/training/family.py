@@ -8,7 +8,7 @@ raised, retried or dropped the member would have no certificate.
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from mithridate.training.recipe import Recipe
 from mithridate.training.stack import Single
 from mithridate.training.subset import Subset
 from mithridate.training.tile import TileTrainer
+
+LANES = {"cpu": 1, "cuda": 4}  # tiles in work at once in one process, which fill each other's gaps (benchmarks/gpu.py)
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ def train_family(
     progress.skip(len(done))
     tiles = list(_tiles([p for p in range(len(subsets)) if p not in done], subsets, recipe.width))
     if tiles:
-        trainer = _trainer(tiles, subsets, recipe, build, boost)
-        for tile in tiles:
-            finished = dict(_train_tile(trainer, tile, subsets, progress.share))
+        lanes = min(LANES[recipe.device], len(tiles))
+        trainers = [_trainer(tiles, subsets, recipe, build, boost) for _ in range(lanes)]
+        for finished in _train_tiles(trainers, tiles, subsets, progress.share):
             for position, trained in finished.items():
                 store.put(keys[position], trained)
             done.update(finished)
@@ -127,33 +129,60 @@ def _tiles(missing: Sequence[int], subsets: Sequence[Subset], width: int) -> Ite
     yield from tiles.values()
 
 
-def _train_tile(
-    trainer: TileTrainer,
-    tile: Sequence[int | None],
+def _train_tiles(
+    trainers: Sequence[TileTrainer],
+    tiles: Sequence[Sequence[int | None]],
     subsets: Sequence[Subset],
     progress: Callable[[float], None],
-) -> Iterator[tuple[int, Trained]]:
+) -> Iterator[dict[int, Trained]]:
+    """The finished members of one tile after another, by position. The trainers take turns, a step each; progress is
+    told how many members are done of those in work."""
+    waiting, done = list(tiles)[::-1], dict.fromkeys(trainers, 0.0)
+    working: dict[TileTrainer, Generator[float, None, dict[int, Trained]]] = {}
+    while waiting or working:
+        for trainer in trainers:
+            if trainer not in working and waiting:
+                working[trainer] = _train_tile(trainer, waiting.pop(), subsets)
+            if trainer in working:
+                try:
+                    done[trainer] = next(working[trainer])
+                except StopIteration as end:
+                    del working[trainer]
+                    done[trainer] = 0.0
+                    yield end.value
+        progress(sum(done.values()))
+
+
+def _train_tile(
+    trainer: TileTrainer, tile: Sequence[int | None], subsets: Sequence[Subset]
+) -> Generator[float, None, dict[int, Trained]]:
     slots = [None if position is None else subsets[position] for position in tile]
     count = sum(slot is not None for slot in slots)
-    try:
-        states, losses = trainer.train(slots, lambda share: progress(share * count))
-    except InputError:
-        raise
-    except ValueError as error:  # PyTorch's refusal of this subset's batches, e.g. BatchNorm of a single value
-        if trainer.recipe.width > 1:
+    steps = trainer.steps(slots)
+    while True:
+        try:
+            yield next(steps) * count
+        except StopIteration as end:
+            states, losses = end.value
+            break
+        except InputError:
             raise
-        print(f"subset cannot be fitted, so its classifier is constant: {error}", file=sys.stderr)
-        only = next(p for p in tile if p is not None)
-        yield only, Trained(_constant(trainer.recipe, trainer.build), UNFITTABLE, float("nan"))
-        return
+        except ValueError as error:  # PyTorch's refusal of this subset's batches, e.g. BatchNorm of a single value
+            if trainer.recipe.width > 1:
+                raise
+            print(f"subset cannot be fitted, so its classifier is constant: {error}", file=sys.stderr)
+            only = next(p for p in tile if p is not None)
+            return {only: Trained(_constant(trainer.recipe, trainer.build), UNFITTABLE, float("nan"))}
+    finished = {}
     for position, state, loss in zip(tile, states, losses, strict=True):
         if position is None:
             continue
         tensors = {name: tensor.numpy() for name, tensor in state.items()}
         if all(np.isfinite(tensor).all() for tensor in tensors.values()):
-            yield position, Trained(tensors, FITTED, float(loss))
+            finished[position] = Trained(tensors, FITTED, float(loss))
         else:
-            yield position, Trained(_constant(trainer.recipe, trainer.build), DIVERGED, float(loss))
+            finished[position] = Trained(_constant(trainer.recipe, trainer.build), DIVERGED, float(loss))
+    return finished
 
 
 def weight_hash(tensors: dict[str, np.ndarray]) -> str:

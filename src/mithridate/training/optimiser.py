@@ -20,9 +20,19 @@ class Flat:
         self.theta = torch.cat([p.detach().flatten() for p in parameters])
         self.grad = torch.zeros_like(self.theta)
         self._momentum, self._decay, self._width = options.momentum, options.weight_decay, stack.width
+        self._parameters, self._gradients = parameters, []
         self._ends = torch.tensor([p.numel() for p in parameters]).cumsum(0).tolist()
         for p, theta, grad in zip(parameters, self._parts(self.theta), self._parts(self.grad), strict=True):
             p.data, p.grad = theta.view_as(p), grad.view_as(p)
+            self._gradients.append(grad.view_as(p))
+        if self._width == 1:  # where a member's numbers lie together
+            self._ends = self._ends[-1:]
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Put the gradient of a loss [] into `grad`; zero for parameters that the loss does not depend on."""
+        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
+        with torch.no_grad():
+            torch._foreach_copy_(self._gradients, list(gradients))
 
     def reset(self) -> None:
         """Forget all steps: new members enter."""

@@ -1,6 +1,8 @@
 """Training one tile: the members in the slots of a stack, from their initialisation to their last step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,9 @@ from mithridate.training.subset import Subset
 
 BLACK = 0  # row of the resident images that padding and empty slots point to
 WARM_UP = 3  # eager steps before a CUDA graph is captured
+Trained = tuple[list[dict[str, Tensor]], np.ndarray]
+
+WORTH = 8  # steps of one batch size from which on a captured step pays
 
 
 @dataclass(frozen=True)
@@ -64,31 +69,68 @@ class TileTrainer:
             self.noisy = NoisyLoss(recipe.noising, self.stack, batch, recipe.shape, recipe.device)
         self._resting = True  # some member may have finished; a captured step must not assume otherwise
         self._check_output()
-        self._graph = self._capture() if recipe.device == "cuda" and recipe.options.cuda_graphs else None
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}  # by batch size
+        self._randomness: Randomness | None = None
+        self.stream = self._pool = None
+        if recipe.device == "cuda":
+            self.stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+            self.stream.wait_stream(torch.cuda.current_stream())
 
-    def train(
-        self, slots: Sequence[Subset | None], progress: Callable[[float], None]
-    ) -> tuple[list[dict[str, Tensor]], np.ndarray]:
+    def train(self, slots: Sequence[Subset | None], progress: Callable[[float], None]) -> Trained:
         """States of all slots (one without a subset holds a dummy) and each one's last training loss [T].
 
         progress is told the share that is done.
         """
-        courses = [self._enter(*where) for where in self._place(slots)]
-        self.optimiser.reset()
-        self.losses.zero_()
-        steps = max(len(course.rates) for course in courses)
-        cards = [self.images.device] if self.images.is_cuda else []
-        with torch.random.fork_rng(cards):  # a layer's own randomness, e.g. dropout's, is the member's own too
-            torch.manual_seed(self._stream("layers", -1 if slots[0] is None else slots[0].number).seed())
-            for step in range(steps):
-                size = self._lay_out(courses, step)
+        steps = self.steps(slots)
+        try:
+            while True:
+                progress(next(steps))
+        except StopIteration as end:
+            return end.value
+
+    def steps(self, slots: Sequence[Subset | None]) -> Generator[float, None, Trained]:
+        """The same, step by step: what is yielded is the share that is done, and between two steps other trainers may
+        take theirs. On a card a step is only launched, so that steps of several trainers run side by side."""
+        with self._turn():
+            courses, sizes = self._begin(slots)
+            laid_out = self._lay_out(courses, len(sizes))
+        for step, size in enumerate(sizes):
+            with self._turn():
+                next(laid_out)
                 self._resting = any(step >= len(course.rates) for course in courses)
-                if self._graph is not None and size == self.rows.shape[1]:
-                    self._graph.replay()
+                if (graph := self._graphs.get(size)) is not None:
+                    graph.replay()
                 else:
                     self._step(size)
-                progress((step + 1) / steps)
-        return [self.stack.state(slot) for slot in range(self.recipe.width)], self.losses.cpu().numpy()
+            yield (step + 1) / len(sizes)
+        with self._turn():
+            return [self.stack.state(slot) for slot in range(self.recipe.width)], self.losses.cpu().numpy()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A stretch of this trainer's work: in its own stream, with its own state of PyTorch's generators."""
+        cards = [self.images.device] if self.stream else []
+        with torch.cuda.stream(self.stream), torch.random.fork_rng(cards):  # without a stream: as if it were not there
+            if self._randomness is not None:
+                self._randomness.restore()
+            yield
+            self._randomness = Randomness(cards)
+
+    def _begin(self, slots: Sequence[Subset | None]) -> tuple[list[Course], list[int]]:
+        """The members enter: their plans, and the size of the batch at every step."""
+        places = list(self._place(slots))
+        courses = [self._plan(number, rows) for _, number, rows in places]
+        sizes = self._sizes(courses)
+        if self.stream and self.recipe.options.cuda_graphs:
+            for size in [size for size, count in Counter(sizes).items() if count >= WORTH]:
+                self._capture(size)
+        for slot, number, _ in places:
+            self._enter(slot, number)
+        self.optimiser.reset()
+        self.losses.zero_()
+        # A layer's own randomness, e.g. dropout's, is the member's own too.
+        torch.manual_seed(self._stream("layers", -1 if slots[0] is None else slots[0].number).seed())
+        return courses, sizes
 
     def _place(self, slots: Sequence[Subset | None]) -> Iterator[tuple[int, int, np.ndarray]]:
         """Bring the slots' images to the device and set how they are normalised: slot, subset's number, rows.
@@ -116,38 +158,52 @@ class TileTrainer:
     def _stream(self, purpose: str, number: int) -> Stream:
         return Stream(purpose, *self._name(number))
 
-    def _enter(self, slot: int, number: int, own: np.ndarray) -> Course:
-        """Put a member's initial weights into its slot and plan all its steps; `own` are its images' rows."""
-        recipe, options = self.recipe, self.recipe.options
+    def _enter(self, slot: int, number: int) -> None:
+        """Put a member's initial weights into its slot."""
+        recipe = self.recipe
         init = self._stream("init", number)
         self.stack.load(slot, initialise(self.build, recipe.shape, recipe.num_classes, init))
+        if self.noisy is not None:
+            self.noisy.enter(slot, "victim", *self._name(number))
+
+    def _plan(self, number: int, own: np.ndarray) -> Course:
+        """All steps of a member; `own` are its images' rows."""
+        options = self.recipe.options
         order = plan.batches(len(own), options, self._stream("batches", number))
         rows = np.where(order == plan.PADDING, BLACK, own[order])
         rates = plan.learning_rates(len(own), options)
         numbers = plan.numbers(len(rates), options.batch_size, self.uniform.shape[2], self._stream("augment", number))
-        if self.noisy is not None:
-            self.noisy.enter(slot, "victim", *self._name(number))
         return Course(rows, rates, numbers, -(-len(own) // options.batch_size))
 
-    def _lay_out(self, courses: Sequence[Course], step: int) -> int:
-        """Fill the step's input buffers; the batch size to run (smaller than the buffers' only in a loop)."""
-        size = self.rows.shape[1]
-        rows = np.full(tuple(self.rows.shape), BLACK)
-        rates = np.zeros(len(courses), np.float32)
-        uniform = np.zeros(tuple(self.uniform.shape), np.float32)
-        for slot, course in enumerate(courses):
-            if step < len(course.rates):
-                rows[slot], rates[slot], uniform[slot] = (
-                    course.rows[step],
-                    course.rates[step],
-                    next(course.numbers),
-                )
+    def _sizes(self, courses: Sequence[Course]) -> list[int]:
+        """The batch size to run at each step (smaller than the buffers' only in a loop)."""
+        if self.recipe.width > 1:
+            return [self.rows.shape[1]] * max(len(course.rates) for course in courses)
+        return (courses[0].rows != BLACK).sum(1).tolist()
+
+    def _lay_out(self, courses: Sequence[Course], steps: int) -> Iterator[None]:
+        """Fill the input buffers of one step after another. A block of steps goes to the device at once, since a card
+        would wait for every single one."""
+        for start in range(0, steps, plan.BLOCK):
+            block = range(start, min(start + plan.BLOCK, steps))
+            rows = np.full((len(block), *self.rows.shape), BLACK)
+            rates = np.zeros((len(block), len(courses)), np.float32)
+            uniform = np.zeros((len(block), *self.uniform.shape), np.float32)
+            for slot, course in enumerate(courses):
+                own = slice(start, min(block.stop, len(course.rates)))
+                for position in range(own.stop - own.start):
+                    uniform[position, slot] = next(course.numbers)
+                rows[: max(own.stop - start, 0), slot] = course.rows[own]
+                rates[: max(own.stop - start, 0), slot] = course.rates[own]
+            on_device = [torch.from_numpy(array).to(self.rows.device) for array in (rows, rates, uniform)]
+            for position, step in enumerate(block):
+                for buffer, values in zip((self.rows, self.rates, self.uniform), on_device, strict=True):
+                    buffer.copy_(values[position])
                 if self.noisy is not None:
-                    self.noisy.lay_out(slot, step // course.epoch)
-        self.rows.copy_(torch.from_numpy(rows))
-        self.rates.copy_(torch.from_numpy(rates))
-        self.uniform.copy_(torch.from_numpy(uniform))
-        return size if self.recipe.width > 1 else int((rows[0] != BLACK).sum())
+                    for slot, course in enumerate(courses):
+                        if step < len(course.rates):
+                            self.noisy.lay_out(slot, step // course.epoch)
+                yield
 
     def _step(self, size: int) -> None:
         """Forward, backward and update of every slot on the first `size` images of its batch."""
@@ -161,8 +217,7 @@ class TileTrainer:
         else:
             loss = (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
             active = mask.any(1) if self._resting else None
-        self.optimiser.grad.zero_()
-        loss.sum().backward()
+        self.optimiser.differentiate(loss.sum())
         self.optimiser.step(self.rates, active)
         self.losses.copy_(loss.detach() if active is None else torch.where(active, loss.detach(), self.losses))
 
@@ -216,15 +271,26 @@ class TileTrainer:
                 f" not {list(logits.shape[1:])}."
             )
 
-    def _capture(self) -> torch.cuda.CUDAGraph:
-        """Record one step on full batches; its state is overwritten when the first member enters."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                self._step(self.rows.shape[1])
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step(self.rows.shape[1])
-        return graph
+    def _capture(self, size: int) -> None:
+        """Record one step on batches of this size; the state it spoils is overwritten when a member enters."""
+        if size in self._graphs:
+            return
+        self._resting = True
+        for _ in range(1 if self._graphs else WARM_UP):
+            self._step(size)
+        self._graphs[size] = graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(pool=self._pool)
+        self._step(size)
+        graph.capture_end()
+
+
+class Randomness:
+    """The state of PyTorch's generators, on the CPU and on cards."""
+
+    def __init__(self, cards: Sequence[torch.device]) -> None:
+        self._cpu, self._cards = torch.get_rng_state(), {card: torch.cuda.get_rng_state(card) for card in cards}
+
+    def restore(self) -> None:
+        torch.set_rng_state(self._cpu)
+        for card, state in self._cards.items():
+            torch.cuda.set_rng_state(state, card)
