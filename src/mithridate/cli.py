@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         "results", type=Path, help="folder with final tables and runs/PART.json, made here or elsewhere"
     )
     record.add_argument("name", help="of the folder in docs/results")
+    record.add_argument(
+        "--configfile",
+        nargs="*",
+        help="in place of runs/PART.json: what the run was configured with (none named: the defaults); its benchmarks"
+        " and artefacts must lie in the folder",
+    )
     record.set_defaults(run=_record)
 
     config = commands.add_parser("config", help="write config.yaml, schema.json and README.md from the option models")
@@ -128,7 +134,7 @@ def _classify(parsed: argparse.Namespace) -> int:
 def _record(parsed: argparse.Namespace) -> int:
     from mithridate.findings.record import record
 
-    print(f"recorded in {record(parsed.results, parsed.name)}")
+    print(f"recorded in {record(parsed.results, parsed.name, files=parsed.configfile)}")
     return 0
 
 

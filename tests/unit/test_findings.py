@@ -215,6 +215,24 @@ def test_a_part_is_described_by_its_artefacts_and_times(tmp_path):
     assert whole["seconds"] == 1 + 2 + 16 + 32
 
 
+def test_a_folder_without_runs_is_described_by_its_configuration_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    results = tmp_path / "results"
+    with pytest.raises(InputError, match="final tables of no part"):
+        record(results, "one", tmp_path / "docs", files=[])
+    write_hdf5(results / "mnist/dpa/clean/k100d1/subsets.h5", {}, {}, gather({}))
+    time = results / "benchmarks/mnist/dpa/clean/k100d1/gather_scores.tsv"
+    time.parent.mkdir(parents=True)
+    time.write_text("s\th:m:s\n2.5\t0:00:02\n")
+    for table in TABLES["dpa"]:
+        (results / f"{table}.csv").write_bytes((ROOT / f"docs/results/mnist_reduced/{table}.csv").read_bytes())
+    folder = record(results, "one", tmp_path / "docs", files=["config/mnist_reduced.yaml"])
+    run = json.loads((folder / "run.json").read_text())["parts"]["dpa"]
+    assert (run["seconds"], run["hardware"]) == (2.5, f"cpu ({gather({})['processor']})")
+    assert run["command"] == "snakemake --cores 2 results/dpa_cert.csv --configfile config/mnist_reduced.yaml"
+    assert len(pd.read_csv(folder / "findings.csv")) == 5
+
+
 # Records --------------------------------------------------------------------------------------------------------------
 
 

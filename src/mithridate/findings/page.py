@@ -37,7 +37,7 @@ def _run(
     run = next((run for run in runs if run["part"] == part), None)
     if run is None:
         return
-    commit = ", ".join(commit[:12] for commit in run["commit"]) or "not noted in its artefacts"
+    commit = ", ".join(text[:12] + text[40:] for text in run["commit"]) or "not noted in its artefacts"
     tables = ", ".join(f"[{table}.csv]({name}/{table}.csv)" for table in run["tables"])
     yield f"### {name}: {TITLES[part]}"
     yield ""

@@ -12,8 +12,10 @@ import pandas as pd
 from mithridate.artefacts import write_bytes, write_csv
 from mithridate.errors import InputError
 from mithridate.findings.compare import findings
+from mithridate.findings.configuration import changed, load, of_part, repeat
 from mithridate.findings.page import page
 from mithridate.findings.published import TABLES
+from mithridate.findings.runs import describe
 from mithridate.findings.settings import Configs, papers
 
 RUN, FINDINGS = "run.json", "findings.csv"
@@ -27,16 +29,23 @@ PICTURES = {
 """Below results/pictures/, by part: those that are kept, where they were made."""
 
 
-def record(results: str | Path, name: str, docs: str | Path = "docs/results", config: str | Path = "config") -> Path:
+def record(
+    results: str | Path,
+    name: str,
+    docs: str | Path = "docs/results",
+    config: str | Path = "config",
+    files: Sequence[str] | None = None,
+) -> Path:
     """Write docs/results/NAME/ from a folder of results that may have been computed elsewhere, and the page anew.
 
-    Needed in the folder: runs/PART.json of every part that is to be recorded, and its final tables. Raises InputError
-    where they are missing, and for a name that is no plain one. Returns the folder.
+    Needed in the folder: runs/PART.json of every part that is to be recorded, and its final tables; or, where the
+    configuration files of the run are given, its benchmarks and some artefacts in place of runs/. Raises InputError
+    where something is missing, and for a name that is no plain one. Returns the folder.
     """
     results, docs = Path(results), Path(docs)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]*", name):
         raise InputError(f"{name!r} is no name for a record: take letters, digits, _, + and -.")
-    runs = load_runs(results)
+    runs = load_runs(results) if files is None else described(results, files)
     tables = load_tables(results, runs)
     found = findings(tables, runs, papers(config))
     whole = {"name": name, "parts": {run["part"]: run for run in runs}}
@@ -61,6 +70,16 @@ def load_runs(results: Path) -> list[dict[str, Any]]:
     if not runs:
         raise InputError(f"{results}/runs holds no PART.json: `snakemake results/runs/dpa.json` makes one.")
     return runs
+
+
+def described(results: Path, files: Sequence[str]) -> list[dict[str, Any]]:
+    """The same of every part whose tables are there, from artefacts and benchmarks."""
+    options = load(*files)
+    parts = [part for part, names in TABLES.items() if all((results / f"{name}.csv").is_file() for name in names)]
+    if not parts:
+        raise InputError(f"{results} holds the final tables of no part: let the workflow make them.")
+    about = {part: (of_part(part, options), changed(part, options), repeat(part, options, files)) for part in parts}
+    return [describe(results, part, *own) for part, own in about.items()]
 
 
 def load_tables(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
