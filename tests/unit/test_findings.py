@@ -155,6 +155,20 @@ def test_another_setting_is_named_and_not_compared(changes, why):
     assert (row["verdict"], row["differs"]) == ("not comparable", why)
 
 
+def test_an_option_that_is_newer_than_a_record_makes_no_difference():
+    training = {key: value for key, value in PAPERS["cifar10"]["dpa"]["training"].items() if key != "optimiser"}
+    config = {**PAPERS["cifar10"], "dpa": {**PAPERS["cifar10"]["dpa"], "training": training}}
+    assert differs(config, PAPERS, "dpa.training") == []
+
+
+def test_a_run_that_answers_nothing_has_no_findings():
+    options = configuration.of_part("badnet", Options())
+    nothing = pd.DataFrame({"rule": [], "dataset": [], "trigger": [], "net": [], "defence": []})
+    table = findings({"badnet_repair": nothing}, [{"part": "badnet", **ABOUT, "configuration": options}], PAPERS)
+    assert table.empty
+    assert "verdict" in table
+
+
 def test_how_it_was_trained_is_not_what_was_trained():
     training = {**PAPERS["cifar10"]["dpa"]["training"], "precision": "fp32", "strategy": "loop"}
     assert dpa(changes={"training": training}).loc["dpa-cifar10-k50-clean", "differs"] == ""

@@ -48,9 +48,9 @@ def _at(config: Mapping[str, Any], path: str) -> Any:
 
 def _differences(path: str, ours: Any, paper: Any) -> Iterator[str]:
     if isinstance(ours, Mapping) and isinstance(paper, Mapping):
-        for key in sorted(ours.keys() | paper.keys()):
-            if key not in MEANS:
-                yield from _differences(f"{path}.{key}", ours.get(key), paper.get(key))
+        # A record may be older than an option, which then has the default that leaves things as they were.
+        for key in sorted((ours.keys() & paper.keys()) - MEANS):
+            yield from _differences(f"{path}.{key}", ours[key], paper[key])
     elif ours != paper:
         yield f"{path} is {_plain(ours)} instead of {_plain(paper)}"
 
