@@ -29,6 +29,7 @@ include: "workflow/rules/smoothing.smk"
 include: "workflow/rules/badnet.smk"
 include: "workflow/rules/dgn.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/papers.smk"
 
 
 wildcard_constraints:
@@ -75,4 +76,5 @@ rule all:
     default_target: True
     input:
         expand("results/{table}.csv", table=shown_tables()),
+        "results/findings.csv",
         rules.all_pictures.input,

@@ -1,5 +1,5 @@
-"""The command `mithridate`: certify votes that already exist, verify a finished run, ask a repaired network, write the
-option documents."""
+"""The command `mithridate`: certify votes that already exist, verify a finished run, ask a repaired network, keep a
+run's findings, write the option documents."""
 
 import argparse
 import os
@@ -85,6 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--out", type=Path, help="also write index, label and output of every image to this CSV file")
     classify.set_defaults(run=_classify)
 
+    record = commands.add_parser("record", help="keep a run's tables and findings in docs/results")
+    record.add_argument(
+        "results", type=Path, help="folder with final tables and runs/PART.json, made here or elsewhere"
+    )
+    record.add_argument("name", help="of the folder in docs/results")
+    record.set_defaults(run=_record)
+
     config = commands.add_parser("config", help="write config.yaml, schema.json and README.md from the option models")
     config.add_argument("--folder", type=Path, default=Path("config"))
     config.set_defaults(run=_config)
@@ -115,6 +122,13 @@ def _classify(parsed: argparse.Namespace) -> int:
     from mithridate.repair.classify import classify
 
     classify(parsed.file, parsed.goodnet, parsed.device, parsed.confidence, parsed.out, parsed.model)
+    return 0
+
+
+def _record(parsed: argparse.Namespace) -> int:
+    from mithridate.findings.record import record
+
+    print(f"recorded in {record(parsed.results, parsed.name)}")
     return 0
 
 

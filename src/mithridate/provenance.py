@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ from mithridate import __version__
 
 
 def gather(config: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Plain values for an artefact's provenance: commit, versions and the configuration's digest; `more` adds the
-    job's own (device, peak memory)."""
+    """Plain values for an artefact's provenance: commit, versions, processor, the configuration's digest; `more` adds
+    the job's own (device, peak memory)."""
     versions = {name: version(name) for name in ("numpy", "torch", "snakemake")}
     return {
         "mithridate": __version__,
@@ -22,9 +23,20 @@ def gather(config: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         "configuration": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16],
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "processor": _processor(),
         **versions,
         **more,
     }
+
+
+def _processor() -> str:
+    """The processor's name and the number of its cores: AMD EPYC, 2 cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # only Linux has that file
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor() or platform.machine())}, {os.cpu_count()} cores"
 
 
 def _commit() -> str:

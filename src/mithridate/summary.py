@@ -21,8 +21,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
     interval = f"{_percent(row['clean_accuracy'])}  [{_percent(row['ci_low'])}, {_percent(row['ci_high'])}]"
     lines = [
         f"{row['dataset']}, k = {row['k']}{_more(row)}: {NAMES[str(row['method'])]}, {row['n_test']} test images",
-        _line("clean accuracy", interval, _percent(row["published_clean_accuracy"])),
-        _line("base accuracy", _percent(row["base_accuracy"]), _percent(row["published_base_accuracy"])),
+        _line("clean accuracy", interval),
+        _line("base accuracy", _percent(row["base_accuracy"])),
     ]
     if not pd.isna(row["median_radius"]):
         units = (
@@ -30,8 +30,7 @@ def _lines(row: dict[str, Any]) -> list[str]:
             f" or {row['median_label_flips']} label flips, or {row['median_image_replacements']} image replacements"
         )
         lines.append(_line("half certified against", units))
-    published = "" if pd.isna(row["published_median"]) else f"{row['published_median']:.0f}"
-    lines.append(_line("median as papers print it", str(row["median_printed"]), published))
+    lines.append(_line("median as papers print it", str(row["median_printed"])))
     if "partition_min" in row:
         lines.append(_line("partitions", f"{row['partition_min']} to {row['partition_max']} samples"))
     if row.get("flagged_members"):
@@ -45,9 +44,8 @@ def _more(row: dict[str, Any]) -> str:
     return "".join(f", {text} {row[key]}" for key, text in (("d", "d ="), ("seeds", "seeds")) if row.get(key, 1) != 1)
 
 
-def _line(name: str, ours: str, published: str = "") -> str:
-    beside = f"  (published {published})" if published else ""
-    return f"  {name:27s}{ours}{beside}"
+def _line(name: str, value: str) -> str:
+    return f"  {name:27s}{value}"
 
 
 def _percent(value: Any) -> str:

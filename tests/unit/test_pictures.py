@@ -182,15 +182,6 @@ def test_the_summary_in_words_carries_the_tables_numbers():
         assert f"median as papers print it  {median + 1}" in lines
     assert lines.count("partitions                 0 to 9 samples") == 2
     assert lines.count("constant classifiers       3, of which 2 for an empty partition") == 2
-    assert "published" not in lines
-
-
-def test_published_numbers_are_printed_only_where_there_are_any():
-    one = SUMMARY.iloc[:1].assign(published_median=9, published_clean_accuracy=0.7013, published_base_accuracy=0.563)
-    lines = text(one).splitlines()
-    assert [line.split("(published ")[1] for line in lines if "published" in line] == ["70.13%)", "56.30%)", "9)"]
-    partly = text(one.assign(published_median=None, published_base_accuracy=float("nan")))
-    assert partly.count("published") == 1
 
 
 def test_a_summary_without_a_median_or_flagged_members_says_nothing_of_them():

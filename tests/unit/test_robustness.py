@@ -350,29 +350,6 @@ def test_over_seeds_the_mean_decides_whether_an_attack_failed():
     assert note(40, 60) == ["attack failed"]
 
 
-def test_published_accuracies_stand_beside_transfers_on_their_data_set_only():
-    rows = [*cells(96, 10, 0), *cells(95, 30, 0, "lrp"), ("lrp", "lrp", "transfer", 99), ("lrp", "fgsm", "transfer", 9)]
-    table = tabulate([run(rows)], "mnist", 0.95, model="dgn_dense").set_index(["defence", "attack", "mode"])
-    assert table.loc[("lrp", "nce", "transfer"), "published"] == 0.3077
-    assert table.loc[("lrp", "nce", "transfer"), "difference"] == pytest.approx(0.30 - 0.3077)
-    assert table.loc[("lrp", "lrp", "transfer"), "published"] == 0.9891
-    assert table.loc[("lrp", "lrp", "transfer"), "difference"] == pytest.approx(0.99 - 0.9891)  # ours minus theirs
-    known = [("lrp", "nce", "transfer"), ("lrp", "lrp", "transfer")]
-    assert table.drop(index=known)[["published", "difference"]].isna().all(axis=None)
-    cifar = tabulate([run(rows, radius=0.0313)], "cifar10", 0.95, model="dgn_conv").set_index(
-        ["defence", "attack", "mode"]
-    )
-    assert cifar.loc[("lrp", "nce", "transfer"), "published"] == 0.4557
-    for name, radius, how in (
-        ("digits28", 0.3, {"model": "dgn_dense"}),
-        ("mnist", 0.3, {"model": "dgn_conv"}),
-        ("mnist", 0.1, {"model": "dgn_dense"}),
-        ("mnist", 0.3, {"model": "dgn_dense", "builtin": False}),
-    ):
-        table = tabulate([run(rows, radius=radius)], name, 0.95, **how)
-        assert table[["published", "difference"]].isna().all(axis=None)
-
-
 # Targets --------------------------------------------------------------------------------------------------------------
 
 DENSE = Kind("dgn_dense", (1, 28, 28), 10)

@@ -7,6 +7,8 @@ from snakemake.exceptions import WorkflowError
 import mithridate.closure
 import mithridate.device
 import mithridate.errors
+import mithridate.findings.configuration
+import mithridate.findings.published
 import mithridate.job
 import mithridate.options.attacks
 import mithridate.options.badnet_runs
@@ -363,6 +365,27 @@ def shown_tables() -> list[str]:
     present |= {"Randomized smoothing": bool(VICTIMS), "BadNet repair": bool(NETS)}
     present |= {"Adversarial data": bool(OPTIONS.dgn.systems)}
     return [table for table, category in TABLES.items() if present.get(category, True)]
+
+
+def shown_parts() -> list[str]:
+    """Parts with a final table in this configuration."""
+    tables = mithridate.findings.published.TABLES
+    return [part for part in tables if set(tables[part]) <= set(shown_tables())]
+
+
+def own_files() -> list[str]:
+    """The configuration files of this call within the clone; what others say, the command of a run says itself."""
+    files = [Path(file).resolve() for file in workflow.overwrite_configfiles or []]
+    return [str(file.relative_to(Path.cwd())) for file in files if file.is_relative_to(Path.cwd())]
+
+
+def recorded_pictures() -> list[str]:
+    """One picture of each part, and of each attack."""
+    names = ["certified_accuracy", *(f"backdoor/{attack}/success_rate" for attack in ATTACKS)]
+    names += ["smoothing/average_radii"] if VICTIMS and not OPTIONS.smoothing.certify.sequential else []
+    names += ["badnet/defences"] if NETS else []
+    names += ["dgn/matrix"] if OPTIONS.dgn.systems else []
+    return [f"results/pictures/{name}.svg" for name in names]
 
 
 def rab_pictures() -> list[str]:

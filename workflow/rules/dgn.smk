@@ -249,10 +249,8 @@ if OPTIONS.dgn.systems:
         conda:
             "../../envs/mithridate.yaml"
         params:
-            code=code("tabulate_robustness.py", table="adversarial/published.csv"),
+            code=code("tabulate_robustness.py"),
             dataset=OPTIONS.enlarged,
-            model=lookup(dpath="dgn/target/model", within=config),
-            builtin=OPTIONS.data.source == "builtin",
             confidence=lookup(dpath="confidence", within=config),
         script:
             "../scripts/tabulate_robustness.py"

@@ -195,13 +195,10 @@ rule tabulate_certificates:
     conda:
         "../../envs/mithridate.yaml"
     params:
-        code=code("tabulate_certificates.py", table="certify/published.csv"),
+        code=code("tabulate_certificates.py"),
         dataset=OPTIONS.dataset,
         runs=[run.row() for run in RUNS.all()],
         collective=[e.row() for e in RUNS.collective()],
         confidence=lookup(dpath="confidence", within=config),
-        model=lookup(dpath="dpa/model", within=config),
-        hash=lookup(dpath="dpa/hash", within=config),
-        training=lookup(dpath="dpa/training", within=config),
     script:
         "../scripts/tabulate_certificates.py"

@@ -5,21 +5,18 @@ import pandas as pd
 from mithridate.artefacts import write_csv
 from mithridate.certify.tables import collective_curve, curve, summary
 from mithridate.job import logged
-from mithridate.options.published import recipe_name
-from mithridate.options.training import TrainingOptions
 from mithridate.summary import text
 
 with logged(snakemake.log[0]):
     params, given = snakemake.params, snakemake.input
     about = {"dataset": params.dataset, "confidence": params.confidence}
-    recipe = recipe_name(params.dataset, params.model, params.hash, TrainingOptions(**params.training))
     curves, summaries = [], []
     for run, certificates, members in zip(params.runs, given.certificates, given.members, strict=True):
         rows = pd.read_csv(certificates)
         curves.append(curve(rows, **about, **run))
         if run["variant"] == run["inputs"] == "clean":
             own = {key: run[key] for key in ("variant", "k", "d", "seeds")}
-            summaries.append(summary(rows, pd.read_csv(members), **about, **own, recipe=recipe))
+            summaries.append(summary(rows, pd.read_csv(members), **about, **own))
     for run, bounds in zip(params.collective, given.collective, strict=True):
         curves.append(collective_curve(pd.read_csv(bounds), dataset=params.dataset, variant="clean", **run))
     write_csv(snakemake.output.cert, pd.concat(curves, ignore_index=True))

@@ -9,5 +9,4 @@ from mithridate.job import logged
 with logged(snakemake.log[0]):
     params = snakemake.params
     runs = [pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in snakemake.input.attacked]
-    how = {"model": params.model, "builtin": params.builtin}
-    write_csv(snakemake.output[0], tabulate(runs, params.dataset, params.confidence, **how))
+    write_csv(snakemake.output[0], tabulate(runs, params.dataset, params.confidence))

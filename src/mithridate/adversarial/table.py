@@ -1,7 +1,6 @@
 """results/dgn_robustness.csv from what every network said of every set of adversarial images."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,10 @@ TARGET, CLEAN = UNDEFENDED, "none"  # the undefended network among the defences;
 SETTING = ["defence", "attack", "mode", "true_label", "bounded", "epsilon"]
 MEANS = ["seconds_per_1000", "linf", "l2", "ssim"]
 FAILED, NO_BETTER, UNBOUNDED = "attack failed", "no better than random", "not within epsilon"
-PUBLISHED = {"mnist": ("dgn_dense", 0.3), "cifar10": ("dgn_conv", 0.0313)}  # target and ε of the paper
-KEYS = ["defence", "attack", "mode", "epsilon"]
 LEFT = 0.5  # share of the target's accuracy that a generator's images may leave
 
 
-def tabulate(
-    runs: Sequence[pd.DataFrame], dataset: str, confidence: float, *, model: str = "", builtin: bool = True
-) -> pd.DataFrame:
+def tabulate(runs: Sequence[pd.DataFrame], dataset: str, confidence: float) -> pd.DataFrame:
     """One row per defence, attack, mode and radius, over all seeds.
 
     runs: per seed and network the rows of `evaluation`. Columns: robust_accuracy with the intervals of
@@ -30,8 +25,7 @@ def tabulate(
     images; true_label, whether the example was made with the true label; bounded, whether it is within ε; as_generator,
     the share that is taken for the class of a wrong generator; note, of an attack's transferred and wrong-class images:
     "attack failed" where the transferred ones leave the undefended target more than half of its accuracy, "no better
-    than random" where random ±ε leaves it no more, "not within epsilon"; published accuracy and ours minus it, where
-    data set (builtin), target (model), ε and transfer are those of the paper.
+    than random" where random ±ε leaves it no more, "not within epsilon".
     """
     whole = pd.concat(runs, ignore_index=True)
     rows = []
@@ -41,7 +35,7 @@ def tabulate(
         row |= over_seeds("robust_accuracy", (own["right"] / own["n"]).to_numpy(np.float64), n, confidence)
         row |= {name: own[name].mean() for name in MEANS} | {MISLED: (own[MISLED] / own["n"]).mean()}
         rows.append({**row, "seeds": len(own), "n": n})
-    return _published(_noted(pd.DataFrame(rows)), dataset if builtin else "", model)
+    return _noted(pd.DataFrame(rows))
 
 
 def _noted(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,15 +53,3 @@ def _noted(table: pd.DataFrame) -> pd.DataFrame:
 
     keys = zip(table["attack"], table["mode"], table["bounded"], strict=True)
     return table.assign(note=[note(*key) for key in keys])
-
-
-def _published(table: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
-    """With the published accuracy, where there is one of this setting, and the difference in points of a share."""
-    with (files("mithridate.adversarial") / "published.csv").open() as file:
-        known = pd.read_csv(file).query("dataset == @dataset").set_index(["defence", "attack"])["accuracy"]
-    paper, radius = PUBLISHED.get(dataset, ("", np.nan))
-    published = [
-        known.get((defence, attack), np.nan) if mode == "transfer" and model == paper and epsilon == radius else np.nan
-        for defence, attack, mode, epsilon in zip(*(table[name] for name in KEYS), strict=True)
-    ]
-    return table.assign(published=published, difference=table["robust_accuracy"] - np.array(published, np.float64))

@@ -1,10 +1,5 @@
 """Tables: one row per test image first, certified-accuracy curves and summaries from those rows alone."""
 
-import csv
-from importlib.resources import files
-from io import StringIO
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -17,9 +12,6 @@ __all__ = ["FITTED", "METHODS", "certified_counts", "collective_curve", "curve",
 
 FITTED = "fitted"  # the flag of a member that is not the constant classifier
 
-PUBLISHED = ("median_printed", "clean_accuracy", "base_accuracy", "source", "note")
-"""Columns of published.csv, beside those that name the setting."""
-
 
 def summary(
     rows: pd.DataFrame,
@@ -31,9 +23,8 @@ def summary(
     confidence: float,
     d: int = 1,
     seeds: int = 1,
-    recipe: str = "",
 ) -> pd.DataFrame:
-    """One row per method: accuracies, medians in three units, partitions, and the published numbers beside.
+    """One row per method: accuracies, medians in three units, partitions.
 
     members: one row per base classifier with `size` (training samples), `flag` ("fitted", or why it is the
     constant classifier) and `base_accuracy`. median_printed is what papers print as median certified
@@ -42,12 +33,10 @@ def summary(
     flips (the hash ignores the label), and half as many image replacements (a deletion and an insertion
     each). partition_skew is the Fisher–Pearson coefficient of the sizes, m3 / m2^1.5 with the biased central
     moments; empty where all sizes are equal. flagged_members are all that are not fitted, the empty ones
-    included. published_* are filled where dataset, k, method and `recipe` are those of a row of published.csv,
-    d = 1 and seeds = 1. Raises InputError where `rows` is empty or `members` are not k·d.
+    included. Raises InputError where `rows` is empty or `members` are not k·d.
     """
     if len(members) != k * d:
         raise InputError(f"the table of members has {len(members)} rows instead of k·d={k * d}: make it again.")
-    recipe = recipe if d == seeds == 1 else ""
     accuracy, partitions = _accuracy(members), _partitions(members)
     records = []
     for method, own in by_method(rows):
@@ -74,7 +63,6 @@ def summary(
                 "median_label_flips": median,
                 "median_image_replacements": None if median is None else median // 2,
                 **partitions,
-                **_published(dataset, k, method, recipe),
             }
         )
     table = pd.DataFrame(records)
@@ -102,19 +90,4 @@ def _partitions(members: pd.DataFrame) -> dict[str, float | int]:
         "partition_skew": float(skew(sizes)) if sizes.min() < sizes.max() else float("nan"),
         "empty_members": int((sizes == 0).sum()),
         "flagged_members": int((members["flag"] != FITTED).sum()),
-    }
-
-
-def _published(dataset: str, k: int, method: str, recipe: str) -> dict[str, Any]:
-    """The numbers the paper prints for this setting; empty where it has none."""
-    setting = {"dataset": dataset, "k": str(k), "method": method, "recipe": recipe}
-    text = files("mithridate.certify").joinpath("published.csv").read_text(encoding="utf-8")
-    rows = [row for row in csv.DictReader(StringIO(text)) if setting.items() <= row.items()]
-    row = rows[0] if rows else dict.fromkeys(PUBLISHED, "")
-    median, clean, base = (row[name] for name in PUBLISHED[:3])
-    return {
-        "published_median": int(median) if median else None,
-        "published_clean_accuracy": float(clean or "nan"),
-        "published_base_accuracy": float(base or "nan"),
-        "published_source": "; ".join(text for text in (row["source"], row["note"]) if text),
     }

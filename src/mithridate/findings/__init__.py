@@ -1,0 +1,1 @@
+"""Published numbers and claims beside what the workflow finds."""

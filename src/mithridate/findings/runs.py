@@ -1,0 +1,117 @@
+"""What a part of a run was made with: hardware and versions from its artefacts, seconds from its benchmarks."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from mithridate.artefacts import PROVENANCE, read_provenance
+from mithridate.errors import InputError
+from mithridate.findings.published import TABLES
+
+VERSIONS = ("mithridate", "python", "torch", "numpy", "snakemake")
+TABULATED = {
+    "dpa": "tabulate_certificates",
+    "backdoor": "tabulate_backdoors",
+    "rab": "tabulate_noised",
+    "smoothing": "tabulate_smoothing",
+    "badnet": "tabulate_badnets",
+    "dgn": "tabulate_robustness",
+}
+
+
+def describe(results: str | Path, part: str, config: Mapping[str, Any], changed: Any, command: str) -> dict[str, Any]:
+    """Plain values about one part, for results/runs/PART.json.
+
+    results: the folder of a run; config, changed and command: see configuration. hardware: devices and processors of
+    the machines that wrote its artefacts; seconds: sum of the wall times of the jobs that its tables follow from, each
+    as it last ran to its end, of one thread each on a CPU (parts share jobs: data, ensembles); jobs: their number.
+    Raises InputError where the artefacts or the benchmarks are missing.
+    """
+    root = Path(results)
+    folders = _folders(part, config)
+    found = [_provenance(path) for path in sorted(_below(root, folders, ".h5", ".safetensors"))]
+    if not found:
+        raise InputError(f"{root} holds no artefact of {part}: let the workflow make it, then describe it.")
+    times = [_seconds(path) for path in sorted(_benchmarks(root / "benchmarks", part, config, folders))]
+    if not times:
+        raise InputError(f"{root}/benchmarks holds no time of {part}: let the workflow make it again.")
+    return {
+        "part": part,
+        "dataset": config["dataset"],
+        "tables": list(TABLES[part]),
+        "command": command,
+        "hardware": _hardware(found),
+        "seconds": round(sum(times), 1),
+        "jobs": len(times),
+        "commit": _values(found, "commit"),
+        "versions": {name: ", ".join(_values(found, name)) for name in VERSIONS},
+        "peak_gpu_bytes": max((int(one.get("peak_gpu_bytes", 0)) for one in found), default=0),
+        "changed": changed,
+        "configuration": config,
+    }
+
+
+def _folders(part: str, config: Mapping[str, Any]) -> list[str]:
+    """Below results/ and results/benchmarks/, as patterns: where the artefacts and times of a part's jobs lie."""
+    dataset = config["dataset"]
+    enlarged = "digits28" if dataset == "digits" else dataset
+    if part in ("dpa", "backdoor"):
+        dpa = config["dpa"]
+        names = {f"k{k}d{d}{m}" for k in dpa["k"] for d in dpa["d"] for m in ("", *(f"m{n}" for n in dpa["seeds"]))}
+        if part == "dpa":
+            return [f"{dataset}/dpa/clean/{name}" for name in sorted(names)]
+        own = [f"{dataset}/{name}" for name in ("single", "poison_data", "trigger_test_images")]
+        return own + [f"{dataset}/dpa/*/{name}" for name in sorted(names)]
+    if part == "badnet":
+        return [f"{enlarged}/badnet", *(f"badnet/{net['name']}" for net in config["badnet"]["nets"])]
+    return [f"{enlarged if part == 'dgn' else dataset}/{part}"]
+
+
+def _benchmarks(root: Path, part: str, config: Mapping[str, Any], folders: Sequence[str]) -> Iterator[Path]:
+    first = folders[0].split("/")[0]
+    shared = [root / first / "make_data.tsv", root / f"{TABULATED[part]}.tsv"]
+    yield from (path for path in shared if path.is_file())
+    for path in _below(root, folders, ".tsv"):
+        if "attack_greedily" not in path.name and (part != "dpa" or "triggered" not in path.parts):
+            yield path
+
+
+def _below(root: Path, folders: Sequence[str], *endings: str) -> set[Path]:
+    return {
+        path
+        for pattern in folders
+        for folder in root.glob(pattern)
+        for path in folder.rglob("*")
+        if path.suffix in endings and path.is_file()
+    }
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    """Of an HDF5 or safetensors artefact, of which only the header is read."""
+    if path.suffix == ".h5":
+        return read_provenance(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(json.loads(file.metadata()["mithridate"])[PROVENANCE])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no whole artefact of this workflow: delete it and make it again.") from error
+
+
+def _seconds(path: Path) -> float:
+    with path.open(newline="") as file:
+        return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+
+
+def _hardware(found: Sequence[Mapping[str, Any]]) -> str:
+    """NVIDIA H100 80GB HBM3 (AMD EPYC, 16 cores)."""
+    devices = sorted({device for text in _values(found, "device") for device in text.split(", ")})
+    processors = _values(found, "processor") or _values(found, "machine")
+    return f"{', '.join(devices) or 'cpu'} ({'; '.join(processors)})"
+
+
+def _values(found: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    return sorted({str(one[name]) for one in found if one.get(name)})

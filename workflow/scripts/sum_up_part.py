@@ -1,0 +1,12 @@
+"""Hardware, versions and time of one part of the run."""
+
+import json
+
+from mithridate.artefacts import write_bytes
+from mithridate.findings.runs import describe
+from mithridate.job import logged
+
+with logged(snakemake.log[0]):
+    params, part = snakemake.params, snakemake.wildcards.part
+    run = describe("results", part, params.configuration, params.changed, params.command)
+    write_bytes(snakemake.output[0], (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
