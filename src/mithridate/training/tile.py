@@ -68,7 +68,12 @@ class TileTrainer:
         if recipe.noising is not None:
             self.noisy = NoisyLoss(recipe.noising, self.stack, batch, recipe.shape, recipe.device)
         self._resting = True  # some member may have finished; a captured step must not assume otherwise
+        cards = [self.images.device] if recipe.device == "cuda" else []
+        before = Randomness(cards)
         self._check_output()
+        # Captured steps of one process share the place that a layer's random numbers (dropout's) are counted in, so
+        # that tiles in work at once would draw each other's: such networks take every step uncaptured.
+        self._captures = bool(cards) and recipe.options.cuda_graphs and Randomness(cards) == before
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}  # by batch size
         self._randomness: Randomness | None = None
         self.stream = self._pool = None
@@ -121,7 +126,7 @@ class TileTrainer:
         places = list(self._place(slots))
         courses = [self._plan(number, rows) for _, number, rows in places]
         sizes = self._sizes(courses)
-        if self.stream and self.recipe.options.cuda_graphs:
+        if self._captures:
             for size in [size for size, count in Counter(sizes).items() if count >= WORTH]:
                 self._capture(size)
         for slot, number, _ in places:
@@ -289,6 +294,12 @@ class Randomness:
 
     def __init__(self, cards: Sequence[torch.device]) -> None:
         self._cpu, self._cards = torch.get_rng_state(), {card: torch.cuda.get_rng_state(card) for card in cards}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Randomness):
+            return NotImplemented
+        pairs = [(self._cpu, other._cpu), *((state, other._cards[card]) for card, state in self._cards.items())]
+        return all(torch.equal(one, another) for one, another in pairs)
 
     def restore(self) -> None:
         torch.set_rng_state(self._cpu)
