@@ -37,10 +37,10 @@ def test_refusals(project, plan, how, cards, sentence):
 def test_a_budget_is_enough_and_one_beyond_the_cards_is_said_to_be(plan):
     status, said = plan(2, "-n", *UNLIMITED, "--resources", "gpu=2")
     assert status == 0
-    assert "each job beyond" not in said
+    assert "visible cards" not in said
     status, said = plan(2, "-n", "--resources", "gpu=3")
     assert status == 0
-    assert said.count("--resources gpu=3, but 2 cards are visible: each job beyond that waits for one.") == 1
+    assert said.count("--resources gpu=3 is more than the visible cards (2): jobs beyond wait for one.") == 1
 
 
 def test_a_cluster_has_cards_of_its_own(plan):

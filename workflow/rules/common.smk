@@ -89,7 +89,7 @@ def check_gpus() -> None:
             f"{said} but nothing limits the GPU jobs at a time: give --resources gpu=N, here up to {cards}."
         )
     if budget > cards:
-        logger.warning(f"--resources gpu={budget}, but {cards} cards are visible: each job beyond that waits for one.")
+        logger.warning(f"--resources gpu={budget} is more than the visible cards ({cards}): jobs beyond wait for one.")
 
 
 def slices(members: int, model: str, training, process: str) -> list[str]:
