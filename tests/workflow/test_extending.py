@@ -55,7 +55,7 @@ def test_the_certificate_is_in_tables_and_pictures(extended):
     table = pd.read_csv(extended.path("dpa_cert.csv"))
     table = table[(table["variant"] == "clean") & (table["inputs"] == "clean")]
     ours, dpa = (table[table["method"] == m].set_index("radius")["certified_accuracy"] for m in ("majority", "dpa"))
-    assert ours[0] == dpa[0] > 0.9
+    assert ours[0] == dpa[0] > 0.8
     assert ours[1] > 0.5
     assert (ours <= dpa.reindex(ours.index, fill_value=0)).all()  # DPA's radius is exact for the plurality vote
     assert "majority" in set(pd.read_csv(extended.path("dpa_summary.csv"))["method"])
