@@ -32,6 +32,12 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/papers.smk"
 
 
+# A dry run refuses them where it lists them.
+onstart:
+    if any("gpu" in job.rule.resources for job in workflow.dag.needrun_jobs()):
+        gpus(None)
+
+
 wildcard_constraints:
     dataset=any_of(sorted({OPTIONS.dataset, OPTIONS.enlarged})),
     place=any_of([OPTIONS.dataset, f"{OPTIONS.dataset}/rab/{OPTIONS.rab.task}"]),

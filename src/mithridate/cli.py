@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mithridate import __version__
 from mithridate.errors import InputError
+from mithridate.options.certificates import CERTIFICATES
 
 GOODNET = (
     "A GoodNet is a network that the workflow has repaired, a folder results/…/goodnet. Where there are C classes it"
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     certify.add_argument(
         "--methods",
         nargs="+",
-        choices=["dpa", "runoff", "finite", "finite_runoff"],
+        choices=list(CERTIFICATES),
         help="default: dpa and runoff, or finite and finite_runoff where the file holds shifts of overlapping subsets;"
         " without the run-offs where only votes are given",
     )

@@ -5,6 +5,7 @@ import os
 from importlib.metadata import version
 
 from mithridate.errors import InputError
+from mithridate.lease import VARIABLE, hold_card
 
 
 def kind(choice: str) -> str:
@@ -14,16 +15,19 @@ def kind(choice: str) -> str:
     """
     if choice != "auto":
         return choice
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    hidden = os.environ.get(VARIABLE) in ("", "-1")
     return "cuda" if os.path.exists("/dev/nvidiactl") and not hidden and "+cpu" not in version("torch") else "cpu"
 
 
 def prepare(kind: str = "cpu") -> None:
     """One thread, deterministic kernels, no denormals: what a job's bits must not depend on, made constant.
 
-    PyTorch's results on a CPU change with the number of threads, so jobs run side by side as processes instead.
+    PyTorch's results on a CPU change with the number of threads, so jobs run side by side as processes instead. On CUDA
+    the process gets a card of its own (lease.hold_card), so that this comes before any other use of CUDA.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if kind == "cuda":
+        hold_card()
     import torch
 
     if kind == "cuda" and not torch.cuda.is_available():
@@ -57,9 +61,11 @@ def _keep_memory() -> None:
 
 
 def describe(device: str) -> dict[str, str | int]:
-    """The processor or card that did the work, for provenance; with the peak of a card's memory in bytes."""
+    """The processor or card (name and UUID) that did the work, for provenance; with the peak of a card's memory in
+    bytes."""
     import torch
 
     if device == "cuda":
-        return {"device": torch.cuda.get_device_name(), "peak_gpu_bytes": torch.cuda.max_memory_allocated()}
+        peak = torch.cuda.max_memory_allocated()
+        return {"device": torch.cuda.get_device_name(), "card": os.environ.get(VARIABLE, ""), "peak_gpu_bytes": peak}
     return {"device": f"cpu {torch.backends.cpu.get_cpu_capability()}"}

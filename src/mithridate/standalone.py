@@ -10,15 +10,14 @@ import pandas as pd
 from mithridate.artefacts import write_csv
 from mithridate.certify.aggregation import votes
 from mithridate.certify.collective import Collective, collective
-from mithridate.certify.methods import OVERLAPPING, RUNOFFS, check_disjoint, check_method
+from mithridate.certify.methods import RUNOFFS, check_disjoint, check_method
 from mithridate.certify.streaming import certify_blocks
 from mithridate.certify.tables import collective_curve, curve, summary
 from mithridate.errors import InputError
 from mithridate.foreign import Foreign, open_foreign
+from mithridate.options.certificates import names
 from mithridate.summary import text
 from mithridate.training.flags import FLAGS
-
-DISJOINT = ("dpa", "runoff")
 
 
 def certify_file(
@@ -80,7 +79,7 @@ def certify_file(
 
 def default_methods(given: Foreign) -> list[str]:
     """All certificates that hold for the file's subsets and that its content suffices for."""
-    methods = DISJOINT if given.shifts in (None, [0]) else OVERLAPPING
+    methods = names(overlapping=given.shifts not in (None, [0]))
     return [method for method in methods if not (given.only_votes and method in RUNOFFS)]
 
 

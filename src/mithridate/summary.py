@@ -4,12 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-NAMES = {
-    "dpa": "Deep Partition Aggregation",
-    "runoff": "Run-off Election",
-    "finite": "Finite Aggregation",
-    "finite_runoff": "Finite Aggregation with Run-off Election",
-}
+from mithridate.options.certificates import CERTIFICATES
 
 
 def text(summary: pd.DataFrame) -> str:
@@ -19,8 +14,9 @@ def text(summary: pd.DataFrame) -> str:
 
 def _lines(row: dict[str, Any]) -> list[str]:
     interval = f"{_percent(row['clean_accuracy'])}  [{_percent(row['ci_low'])}, {_percent(row['ci_high'])}]"
+    method = CERTIFICATES[str(row["method"])].title
     lines = [
-        f"{row['dataset']}, k = {row['k']}{_more(row)}: {NAMES[str(row['method'])]}, {row['n_test']} test images",
+        f"{row['dataset']}, k = {row['k']}{_more(row)}: {method}, {row['n_test']} test images",
         _line("clean accuracy", interval),
         _line("base accuracy", _percent(row["base_accuracy"])),
     ]

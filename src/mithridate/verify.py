@@ -34,7 +34,7 @@ def verify(folder: Path, members: int, seed: int | None) -> bool:
     recipe = stored[0][1]
     if recipe.device == "cuda" and device.kind("auto") != "cuda":
         raise InputError(f"{folder} was trained on a GPU and this machine shows none: verify it where there is one.")
-    device.prepare()
+    device.prepare(recipe.device)
     shuffled, images, labels = _shuffled(data, load_subsets(folder / "subsets.h5"), seed)
     drawn = [
         int(n) for n in np.sort(Stream("verify/members", seed).permutations(1, len(shuffled.indices))[0, :members])

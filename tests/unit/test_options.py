@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mithridate.certify.methods import METHODS
+from mithridate.data.triggers import PATTERNS
 from mithridate.errors import InputError
+from mithridate.options import triggers
+from mithridate.options.certificates import CERTIFICATES
 from mithridate.options.document import documents
 from mithridate.options.root import Options, parse
 
@@ -62,6 +66,11 @@ def test_bad_configurations_get_one_clear_sentence(config, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         parse(config)
     assert "\n" not in str(caught.value)
+
+
+def test_every_name_has_its_function():
+    assert list(METHODS) == list(CERTIFICATES)
+    assert list(PATTERNS) == triggers.PATTERNS
 
 
 def test_numbers_may_come_as_text_from_the_command_line():

@@ -18,7 +18,7 @@ rule train_single:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("train_single.py", OPTIONS.single.model),
         single=lookup(dpath="single", within=config),
@@ -71,7 +71,7 @@ rule attack_greedily:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("attack_greedily.py", OPTIONS.dpa.model),
         model=lookup(dpath="dpa/model", within=config),

@@ -54,7 +54,7 @@ rule train_twin:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("plant_badnet.py", OPTIONS.badnet.model),
         planting={"training": lookup(dpath="badnet/training", within=config)},
@@ -81,7 +81,7 @@ rule plant_badnet:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("plant_badnet.py", OPTIONS.badnet.model),
         planting=how_planted,
@@ -129,7 +129,7 @@ rule repair_badnet:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("repair_badnet.py", OPTIONS.badnet.model),
         model=lookup(dpath="badnet/model", within=config),
@@ -155,7 +155,7 @@ rule calibrate_strip:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("calibrate_strip.py", OPTIONS.badnet.model),
         model=lookup(dpath="badnet/model", within=config),
@@ -222,7 +222,7 @@ rule judge_file:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("judge_file.py", OPTIONS.badnet.model),
         model=lookup(dpath="badnet/model", within=config),

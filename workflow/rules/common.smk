@@ -1,8 +1,10 @@
 # Functions and constants that rules share; no rules here.
+import functools
 import re
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 import mithridate.closure
 import mithridate.device
@@ -10,6 +12,7 @@ import mithridate.errors
 import mithridate.findings.configuration
 import mithridate.findings.published
 import mithridate.job
+import mithridate.lease
 import mithridate.options.attacks
 import mithridate.options.badnet_runs
 import mithridate.options.base
@@ -41,7 +44,6 @@ for position, own in enumerate(OPTIONS.badnet.nets):
                 )
 
 DEVICE = mithridate.device.kind(OPTIONS.device)
-GPUS = 1 if DEVICE == "cuda" else 0
 RUNS = mithridate.options.runs.Runs(OPTIONS)
 ATTACKS = {attack.name: attack for attack in OPTIONS.attacks}
 RAB_VARIANTS = mithridate.options.attacks.variants(OPTIONS.rab.attacks)
@@ -67,6 +69,29 @@ def code(script: str, model: str | None = None, table: str | None = None) -> str
         raise WorkflowError(str(error)) from None
     tables = [mithridate.closure.ROOT / table] if table else []
     return mithridate.closure.digest(files + own + tables)[:16]
+
+
+def gpus(wildcards) -> int:
+    """The GPUs that a job of the network rules holds, of `--resources gpu=N`."""
+    here = workflow.is_main_process and workflow.resource_settings.nodes is None  # --jobs: on a cluster
+    if DEVICE == "cuda" and here and not workflow.touch:
+        check_gpus()
+    return int(DEVICE == "cuda")
+
+
+@functools.cache
+def check_gpus() -> None:
+    """Refuses jobs on CUDA without a card or without a budget, and says where the budget is larger than it can be."""
+    budget, cards = workflow.global_resources.get("gpu").value, len(mithridate.lease.visible_cards())
+    said = "device is cuda," if OPTIONS.device == "cuda" else "device is auto, which is cuda here,"
+    if not cards:
+        raise WorkflowError(f"{said} but this machine shows no card: set device: cpu, or run where there is one.")
+    if not budget:
+        raise WorkflowError(
+            f"{said} but nothing limits the GPU jobs at a time: give --resources gpu=N, here up to {cards}."
+        )
+    if budget > cards:
+        logger.warning(f"--resources gpu={budget} is more than the visible cards ({cards}): jobs beyond wait for one.")
 
 
 def slices(members: int, model: str, training, process: str) -> list[str]:

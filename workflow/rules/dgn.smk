@@ -16,7 +16,7 @@ rule train_target:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("train_target.py", OPTIONS.dgn.target.model),
         target=lookup(dpath="dgn/target", within=config),
@@ -41,7 +41,7 @@ rule find_relevant_pixels:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("find_relevant_pixels.py", OPTIONS.dgn.target.model),
         model=lookup(dpath="dgn/target/model", within=config),
@@ -64,7 +64,7 @@ rule find_suspicious_units:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("find_suspicious_units.py", OPTIONS.dgn.target.model),
         model=lookup(dpath="dgn/target/model", within=config),
@@ -92,7 +92,7 @@ rule train_generators:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("train_generators.py", OPTIONS.dgn.target.model),
         model=lookup(dpath="dgn/target/model", within=config),
@@ -119,7 +119,7 @@ rule generate_examples:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("generate_examples.py", OPTIONS.dgn.target.model),
         model=lookup(dpath="dgn/target/model", within=config),
@@ -145,7 +145,7 @@ rule attack_target:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("attack_target.py", OPTIONS.dgn.target.model),
         model=lookup(dpath="dgn/target/model", within=config),
@@ -190,7 +190,7 @@ rule train_robust:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("train_robust.py", OPTIONS.dgn.target.model),
         model=lookup(dpath="dgn/target/model", within=config),
@@ -218,7 +218,7 @@ rule attack_network:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("attack_network.py", OPTIONS.dgn.target.model),
         model=lookup(dpath="dgn/target/model", within=config),

@@ -38,7 +38,7 @@ rule train_slice:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("train_slice.py", OPTIONS.dpa.model),
         model=lookup(dpath="dpa/model", within=config),
@@ -82,7 +82,7 @@ rule score_slice:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("score_slice.py"),
         scoring=lookup(dpath="dpa/scoring", within=config),

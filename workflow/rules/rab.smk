@@ -36,7 +36,7 @@ rule train_noised_slice:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("train_noised_slice.py", OPTIONS.rab.model),
         model=lookup(dpath="rab/model", within=config),
@@ -63,7 +63,7 @@ rule vote_noised:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("vote_noised.py"),
         batch_size=lookup(dpath="rab/batch_size", within=config),

@@ -16,7 +16,7 @@ rule make_poison:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("make_poison.py", OPTIONS.smoothing.model),
         model=lookup(dpath="smoothing/model", within=config),
@@ -107,7 +107,7 @@ rule train_victims:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=lambda wildcards: code("train_victims.py", victim_model(wildcards)),
         model=lambda wildcards: victim_model(wildcards),
@@ -137,7 +137,7 @@ rule certify_victims:
         "../../envs/mithridate.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=gpus,
     params:
         code=code("certify_victims.py"),
         target=lookup(dpath="smoothing/target", within=config),

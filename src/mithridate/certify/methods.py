@@ -7,6 +7,7 @@ import numpy as np
 from mithridate.certify.aggregation import certify_dpa, certify_finite, vote_counts, votes
 from mithridate.certify.runoff import certify_finite_runoff, certify_runoff, hold_election
 from mithridate.errors import InputError
+from mithridate.options.certificates import CERTIFICATES, names
 
 Certify = Callable[[np.ndarray, np.ndarray, Sequence[int]], tuple[np.ndarray, np.ndarray]]
 
@@ -18,10 +19,10 @@ METHODS: dict[str, Certify] = {
 }
 """By name: (scores [n, m, classes], their vote counts [n, classes], shifts) -> (prediction [n], radius [n])."""
 
-OVERLAPPING = ("finite", "finite_runoff")
-"""Those that need the shifts. The others hold for disjoint subsets only, where a sample touches one classifier."""
+OVERLAPPING = names(overlapping=True)
+"""Those that need the shifts."""
 
-RUNOFFS = ("runoff", "finite_runoff")
+RUNOFFS = tuple(name for name, one in CERTIFICATES.items() if one.runoff)
 
 
 def check_method(method: str, shifts: Sequence[int] | np.ndarray | None, where: str = "the score matrix") -> None:

@@ -11,6 +11,7 @@ size the centre lies at the same relative place, pixel centres being mapped: p b
 keep their distance to it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,11 +77,10 @@ def make_trigger(attack: AttackOptions, shape: tuple[int, int, int], key: str = 
         square = np.zeros(shape)
         square[:, -attack.size :, -attack.size :] = 1
         return Trigger(keep=1 - square, add=square)
-    if attack.trigger == "blending":
-        uniform = Stream("trigger", "blending", *shape).uniform(*shape)
-        pattern = ndtri(np.clip(uniform, SMALLEST_UNIFORM, 1 - SMALLEST_UNIFORM * 2))
-    else:
-        pattern = _pixels(attack.trigger, shape, key)
+    try:
+        pattern = PATTERNS[attack.trigger](shape)
+    except InputError as error:
+        raise InputError(f"{key}.trigger: {error}") from None
     return Trigger(keep=np.ones(shape), add=pattern * (attack.delta / np.sqrt(np.square(pattern).sum())))
 
 
@@ -104,7 +104,22 @@ def realised_norm(clean: np.ndarray, triggered: np.ndarray, scale: float) -> np.
     return np.sqrt(squares) * scale
 
 
-def _pixels(trigger: str, shape: tuple[int, int, int], key: str) -> np.ndarray:
+PATTERNS: dict[str, Callable[[tuple[int, int, int]], np.ndarray]] = {
+    "fourpixel": lambda shape: _pixels("fourpixel", shape),
+    "onepixel": lambda shape: _pixels("onepixel", shape),
+    "blending": lambda shape: _noise(shape),
+}
+"""By name (those of options/triggers.py): shape -> pattern, float64 of that shape (channels, height, width) and not all
+zero, of which make_trigger makes one of norm δ. May raise InputError where the shape does not do."""
+
+
+def _noise(shape: tuple[int, int, int]) -> np.ndarray:
+    """Standard Gaussian, the same in every run."""
+    uniform = Stream("trigger", "blending", *shape).uniform(*shape)
+    return np.asarray(ndtri(np.clip(uniform, SMALLEST_UNIFORM, 1 - SMALLEST_UNIFORM * 2)))
+
+
+def _pixels(trigger: str, shape: tuple[int, int, int]) -> np.ndarray:
     """1 at the trigger's pixels, in every channel."""
     four, kind = trigger == "fourpixel", "grey" if shape[0] == 1 else "colour"
     centre = (FOURPIXEL_CENTRE if four else ONEPIXEL_CENTRE)[kind]
@@ -114,8 +129,7 @@ def _pixels(trigger: str, shape: tuple[int, int, int], key: str) -> np.ndarray:
         y, x = row + down, column + right
         if not (0 <= y < shape[1] and 0 <= x < shape[2]):
             raise InputError(
-                f"{key}.trigger: the trigger {trigger} is larger than the image, {shape_text(shape[1:])}:"
-                " choose onepixel or patch."
+                f"the trigger {trigger} is larger than the image, {shape_text(shape[1:])}: choose onepixel or patch."
             )
         pattern[:, y, x] = 1
     return pattern

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mithridate.certify.intervals import dkw_half_width
 from mithridate.findings.measured import EXACT, Config, Measured, Rate, Tables, difference, records
-from mithridate.summary import NAMES
+from mithridate.options.certificates import CERTIFICATES
 
 ENSEMBLE = ["k", "d", "seeds"]
 DIGITS = 12  # differences of shares that are equal must be 0
@@ -143,4 +143,4 @@ def _curves(cert: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
 
 
 def _words(method: str, k: int, d: int, seeds: int) -> str:
-    return f"{NAMES[method]}, k = {k}, d = {d}" + (f", {seeds} seeds" if seeds > 1 else "")
+    return f"{CERTIFICATES[method].title}, k = {k}, d = {d}" + (f", {seeds} seeds" if seeds > 1 else "")

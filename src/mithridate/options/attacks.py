@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from mithridate.options.base import Listed, Strict, distinct, number
+from mithridate.options.triggers import PATTERNS
 
 CLEAN = "clean"  # the variant that nobody has poisoned, and the test images as they are
 
@@ -20,7 +21,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class AttackOptions(Strict):
-    trigger: Literal["fourpixel", "onepixel", "blending", "patch", "image"] = "fourpixel"
+    trigger: Literal[*PATTERNS, "patch", "image"] = "fourpixel"  # type: ignore[valid-type]
     """fourpixel, onepixel, blending: added to the image with norm `delta`; patch: a white square in the lower right corner; image: a picture of your own, at `path`"""
     delta: Annotated[float, Field(gt=0)] = 1.0
     """L2 norm of the added pattern (fourpixel, onepixel, blending), pixels being in [0, 1], before clipping"""

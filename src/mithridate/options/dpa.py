@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from mithridate.options.base import Listed, Strict, distinct
+from mithridate.options.certificates import CERTIFICATES, names
 from mithridate.options.models import Model
 from mithridate.options.training import TrainingOptions
 
@@ -16,8 +17,8 @@ class ScoringOptions(Strict):
     """images per forward pass; the last batch is padded, because the batch's shape changes bits"""
 
 
-Method = Literal["dpa", "runoff", "finite", "finite_runoff", "collective"]
-PARTITIONED, FINITE = ("dpa", "runoff"), ("finite", "finite_runoff")  # certificates for d = 1 and for d > 1
+Method = Literal[*CERTIFICATES, "collective"]  # type: ignore[valid-type]
+PARTITIONED, FINITE = names(overlapping=False), names(overlapping=True)  # certificates for d = 1 and for d > 1
 
 
 class CollectiveOptions(Strict):

@@ -12,13 +12,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from mithridate.artefacts import atomic, write_bytes
+from mithridate.options.certificates import CERTIFICATES
 
 NAMES = {
     "single": "one undefended classifier",
-    "dpa": "DPA",
-    "runoff": "Run-off Election",
-    "finite": "Finite Aggregation",
-    "finite_runoff": "Finite Aggregation + Run-off Election",
+    **{name: one.short for name, one in CERTIFICATES.items()},
     "collective": "collective certificate",
     "clopper-pearson": "Clopper–Pearson",
     "hoeffding": "Hoeffding",
@@ -39,10 +37,7 @@ NAMES = {
 }
 COLOURS = {  # distinguishable without colour vision (Okabe & Ito)
     "single": "#555555",
-    "dpa": "#0072B2",
-    "runoff": "#D55E00",
-    "finite": "#56B4E9",
-    "finite_runoff": "#E69F00",
+    **{name: one.colour for name, one in CERTIFICATES.items()},
     "collective": "#009E73",
     "clopper-pearson": "#0072B2",
     "hoeffding": "#D55E00",
