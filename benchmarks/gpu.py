@@ -20,11 +20,13 @@ from mithridate.options.training import AugmentationOptions, TrainingOptions
 from mithridate.scoring.scores import Scorer
 from mithridate.scoring.smoothing import ESTIMATE, Counter
 from mithridate.streams import Stream
+from mithridate.training import family
 from mithridate.training.family import train_family
 from mithridate.training.recipe import resolve
 from mithridate.training.subset import Subset
 from mithridate.training.tile import TileTrainer
 
+MEMBERS = 8
 PAPER = {"epochs": 1, "steps": None, "learning_rate": 0.1, "weight_decay": 5e-4, "label_smoothing": 0.0}
 CROP = AugmentationOptions(crop_padding=4, flip=True, rotation=0, scaling=0)
 WAYS = {
@@ -111,17 +113,32 @@ def training(peak: float, steps: int) -> Iterator[str]:
             )
 
 
+def together(model: str, shape: tuple[int, int, int], batch: int, steps: int, lanes: int) -> float:
+    """Seconds a step of one member where so many are in work at once."""
+    options = TrainingOptions(**{**PAPER, "batch_size": batch, "augmentation": CROP, **WAYS["bf16, graphs"]})
+    recipe = resolve(options, model=model, shape=shape, num_classes=10, scale=1 / 255, seed=0, device="cuda")
+    rng, mean = np.random.default_rng(0), np.full(shape[0], 0.5)
+    images, labels = rng.integers(0, 256, (batch * steps, *shape), np.uint8), rng.integers(0, 10, batch * steps)
+    subsets = [Subset(number, images, labels, mean, mean) for number in range(MEMBERS)]
+    usual, family.LANES["cuda"] = family.LANES["cuda"], lanes
+    try:
+        train_family(subsets[:lanes], recipe)
+        return seconds(lambda: train_family(subsets, recipe)) / steps / MEMBERS
+    finally:
+        family.LANES["cuda"] = usual
+
+
 def scored(model: str, shape: tuple[int, int, int], precision: str) -> float:
     """Seconds to score 10,000 test images with one member."""
     rng = np.random.default_rng(0)
     mean = np.full((1, shape[0]), 0.5)
     subset = Subset(0, rng.integers(0, 256, (64, *shape), np.uint8), np.arange(64) % 10, mean[0], mean[0])
     how = {"model": model, "num_classes": 10, "scale": 1 / 255, "device": "cuda"}
-    family = train_family([subset], resolve(TrainingOptions(steps=2), shape=shape, seed=0, **how))
+    trained = train_family([subset], resolve(TrainingOptions(steps=2), shape=shape, seed=0, **how))
     images = rng.integers(0, 256, (10_000, *shape), np.uint8)
     scorer = Scorer(images, options=ScoringOptions(precision=precision), **how)
-    scorer.score(family, mean, mean)
-    return seconds(lambda: scorer.score(family, mean, mean))
+    scorer.score(trained, mean, mean)
+    return seconds(lambda: scorer.score(trained, mean, mean))
 
 
 def counted(model: str, shape: tuple[int, int, int]) -> float:
@@ -146,6 +163,15 @@ def scoring(peak: float) -> Iterator[str]:
         yield f"{model} | noise counts, fp32 | {rate:,.0f} | {share:.1%}"
 
 
+def lanes(peak: float, steps: int) -> Iterator[str]:
+    for model, shape, batch in [("nin", (3, 32, 32), 128), ("nin", (1, 28, 28), 50)]:
+        for count in (1, 2, 4, 8):
+            spent = together(model, shape, batch, steps, count)
+            share = flops(model, shape) * batch / spent / 1e12 / peak
+            name = f"{model} {shape[1]}×{shape[2]}, batch {batch}"
+            yield f"{name} | {count} | {spent * 1e3:.2f} | {batch / spent:,.0f} | {share:.1%}"
+
+
 def kernels(steps: int) -> str:
     """Where the card's time goes in bf16 training of the paper's network."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -163,6 +189,9 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}: bf16 product {peak:.0f} TFLOP/s, copy {bandwidth:.2f} TB/s")
     print("\nnetwork | way | ms a step | images/s | TFLOP/s | of peak | ratio")
     for row in training(peak, arguments.steps):
+        print(row, flush=True)
+    print("\nnetwork | members in work at once | ms a member's step | images/s | of peak")
+    for row in lanes(peak, 4 * arguments.steps):
         print(row, flush=True)
     print("\nnetwork | what | images/s | of peak")
     for row in scoring(peak):
