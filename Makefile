@@ -15,7 +15,7 @@ cert: env
 	$(SNAKEMAKE) --cores all results/dpa_cert.csv
 
 test: env
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
 
 env: $(STAMP)
 
