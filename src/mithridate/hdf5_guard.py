@@ -15,7 +15,7 @@ import numpy as np
 
 from mithridate.artefacts import UNREADABLE
 from mithridate.data.checks import shape_text
-from mithridate.errors import InputError
+from mithridate.errors import InputError, brief, short
 
 FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those of the HDF5 library, and lzf
 BIGGEST_CHUNK = 1 << 28
@@ -90,7 +90,7 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
         chunks = math.prod(-(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True))
         if math.prod(dataset.chunks) * dataset.dtype.itemsize > BIGGEST_CHUNK:
             raise InputError(f"{where} has chunks of {dataset.chunks}: save it with smaller ones.")
-        whole = chunks == dataset.id.get_num_chunks()
+        whole = chunks == dataset.id.get_num_chunks() and _chunks_are_there(dataset, Path(path).stat().st_size)
     else:
         whole = claimed == stored
     if not whole or stored > Path(path).stat().st_size:
@@ -102,6 +102,18 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
         raise InputError(
             f"{where} claims {claimed} bytes but takes {stored} in the file: if that is right, save it uncompressed."
         )
+
+
+def _chunks_are_there(dataset: h5py.Dataset, length: int) -> bool:
+    """Whether every chunk has bytes, which lie in the file; checking the sum of none, the HDF5 library crashes."""
+    lost: list[h5py.h5d.StoreInfo] = []
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        if not 0 < chunk.size <= length - chunk.byte_offset:
+            lost.append(chunk)
+
+    dataset.id.chunk_iter(note)
+    return not lost
 
 
 def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
@@ -140,15 +152,3 @@ def _little_memory() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def short(value: object) -> str:
-    """A text from a file, fit for a message."""
-    text = str(value)
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def brief(error: BaseException) -> str:
-    lines = str(error.args[-1] if error.args else "").splitlines()
-    return short(lines[0] if lines else type(error).__name__)

@@ -235,7 +235,7 @@ def refused(path: Path, capsys, message: str, *options: str) -> None:
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
-    assert message in captured.err
+    assert any(one in captured.err for one in message.split("|")), captured.err
     assert captured.out == ""
     assert sorted(path.parent.iterdir()) == before
 
@@ -256,13 +256,13 @@ BAD_ARRAYS = {
     "more labels": ({"labels": np.append(LABELS, 0)}, "31 labels"),
     "label too large": ({"labels": changed(LABELS, 3, CLASSES)}, "label of test image 3"),
     "negative label": ({"labels": changed(LABELS, 4, -1)}, "label of test image 4"),
-    "labels of text": ({"labels": LABELS.astype("S1")}, "not integers"),
-    "text": ({"scores": SCORES.astype("S4")}, "real numbers are needed"),
-    "complex": ({"scores": SCORES * 1j}, "real numbers are needed"),
+    "labels of text": ({"labels": LABELS.astype("S1")}, "not integers|no plain numbers"),
+    "text": ({"scores": SCORES.astype("S4")}, "real numbers are needed|no plain numbers"),
+    "complex": ({"scores": SCORES * 1j}, "real numbers are needed|no plain numbers"),
     "other sizes": ({"sizes": np.arange(K - 1)}, "sizes must be 5 whole numbers"),
     "other flags": ({"flags": np.zeros(K)}, "flags must be 5 whole numbers"),
     "one class": ({"scores": SCORES[:, :, :1], "labels": 0 * LABELS}, "one class leaves nothing to certify"),
-    "no images": ({"scores": SCORES[:0], "labels": LABELS[:0]}, "no test images"),
+    "no images": ({"scores": SCORES[:0], "labels": LABELS[:0]}, "no test images|is empty"),
     "flat": ({"scores": SCORES[:, :, 0]}, "[test images, classifiers, classes]"),
 }
 
@@ -281,7 +281,7 @@ def test_bad_arrays_are_named_and_nothing_is_written(tmp_path, capsys, case, kin
 BAD_VOTES = {
     "negative": ({"votes": changed(SCORES.argmax(2), (0, 0), -1)}, "votes must be class numbers"),
     "fractions": ({"votes": SCORES.argmax(2) / 2}, "votes must be class numbers"),
-    "labels of text": ({"labels": LABELS.astype("S1")}, "not integers"),
+    "labels of text": ({"labels": LABELS.astype("S1")}, "not integers|no plain numbers"),
     "no labels": ({"labels": LABELS[:0]}, "labels"),
     "huge label": ({"labels": changed(LABELS, 0, 10**9)}, "label of test image 0"),
     "huge vote": ({"votes": changed(SCORES.argmax(2), (0, 0), 10**9)}, "names class 1000000000"),

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from mithridate.artefacts import open_hdf5, read_attributes, write_hdf5
-from mithridate.errors import InputError
+from mithridate.errors import InputError, brief
 from mithridate.options.badnet import StripOptions
 from mithridate.progress import Progress
 from mithridate.repair.split import Split
@@ -68,7 +68,9 @@ def load_detector(path: str | Path, network: nn.Module, device: str = "cpu") -> 
     try:
         options, seed = StripOptions(**json.loads(attributes["options"])), int(attributes["seed"])
     except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is no detector of this workflow ({error}): delete it and make it again.") from error
+        raise InputError(
+            f"{path} is no detector of this workflow ({brief(error)}): delete it and make it again."
+        ) from error
     strip = Strip(network, overlays, options=options, seed=seed, device=device)
     return Detector(strip, overlays, calibration, calibrate(calibration, options.frr, options.boundary))
 
