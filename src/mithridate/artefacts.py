@@ -23,14 +23,13 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from mithridate.errors import InputError
+from mithridate.hdf5_guard import UNREADABLE, check_held
 from mithridate.hdf5_heaps import check_heaps
 
 if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
     import pandas as pd
 
 PROVENANCE = "provenance"
-# What h5py raises for damage of any kind, and for types that NumPy does not know.
-UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
 
 
 @contextmanager
@@ -195,7 +194,7 @@ def digest(path: str | Path) -> str:
     else:
         with open_hdf5(path) as file:
             check_heaps(path)
-            file.visititems(lambda name, item: _note(arrays, name, item))
+            file.visititems(lambda name, item: _note(path, arrays, name, item))
             notes = _plain(file.attrs)
     try:
         found = hashlib.sha256(json.dumps({**notes, PROVENANCE: None}, sort_keys=True).encode())
@@ -208,8 +207,9 @@ def digest(path: str | Path) -> str:
     return found.hexdigest()
 
 
-def _note(arrays: dict[str, Any], name: str, item: h5py.Dataset | h5py.Group) -> None:
+def _note(path: str | Path, arrays: dict[str, Any], name: str, item: h5py.Dataset | h5py.Group) -> None:
     if isinstance(item, h5py.Dataset):
+        check_held(path, item)
         arrays[name] = item[()]
 
 

@@ -94,6 +94,9 @@ def _checked(arrays: dict[str, np.ndarray], path: Path, seeds: int = 1) -> Forei
     if labels.ndim != 1:
         raise InputError(f"{path}: labels has shape {labels.shape}; one class number per test image is needed.")
     k = scores.shape[1]
+    for name in ("subset_ids", "shifts"):
+        if name in arrays and (arrays[name].ndim != 1 or arrays[name].dtype.kind not in "iu"):
+            raise InputError(f"{path}: {name} must be a list of whole numbers; or leave it out.")
     for name in ("sizes", "flags"):
         if name in arrays and (arrays[name].shape != (k,) or arrays[name].dtype.kind not in "iu"):
             raise InputError(f"{path}: {name} must be {k} whole numbers, one per classifier; or leave them out.")
@@ -139,11 +142,13 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
 
     import torch
 
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise InputError(f"{path} is compressed, which torch.save never does: save {{labels, scores}} with it.")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise InputError(
+                        f"{path} is compressed, as torch.save never does it: save {{labels, scores}} anew."
+                    )
         content = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise InputError(f"{path} holds a {type(content).__name__}: a dictionary of labels and scores is needed.")

@@ -13,10 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mithridate.artefacts import UNREADABLE
 from mithridate.data.checks import shape_text
 from mithridate.errors import InputError, brief, short
 
+# What h5py raises for damage of any kind, and for types that NumPy does not know.
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
 FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those of the HDF5 library, and lzf
 BIGGEST_CHUNK = 1 << 28
 # Compressed data sets up to SMALL bytes are read as they are; larger ones must not claim more than RATIO times what
@@ -69,13 +70,9 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
     """That a data set is plain numbers of one of NumPy's `kinds`, f or fui, all of which are in this file. Reads none
     of them.
 
-    Raises InputError for virtual data sets, data in other files, unknown filters, other types, parts that were never
-    written, and sizes out of proportion to the file.
+    Raises InputError as `check_held` does, and for other types, none at all, and sizes out of proportion to the file.
     """
     where = f"{path}: {short(dataset.name)}"
-    made = dataset.id.get_create_plist()
-    if dataset.is_virtual or made.get_external_count():
-        raise InputError(f"{where} keeps its data in other files, which are not opened: copy the data into the file.")
     if dataset.shape is None or dataset.dtype.kind not in kinds:
         raise InputError(
             f"{where} holds {short(dataset.dtype)}, no plain numbers: save it as an array of"
@@ -83,24 +80,36 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
         )
     if 0 in dataset.shape:
         raise InputError(f"{where} is empty, {shape_text(dataset.shape)}: save it with its values.")
+    check_held(path, dataset)
+    if dataset.nbytes > max(SMALL, RATIO * dataset.id.get_storage_size()):
+        raise InputError(
+            f"{where} claims {dataset.nbytes} bytes but takes {dataset.id.get_storage_size()} in the file: if that is"
+            " right, save it uncompressed."
+        )
+
+
+def check_held(path: str | Path, dataset: h5py.Dataset) -> None:
+    """That all of a data set is in this file, so that it can be read. Raises InputError for virtual data sets, data in
+    other files, unknown filters, and parts that were never written."""
+    where, length = f"{path}: {short(dataset.name)}", Path(path).stat().st_size
+    made, stored = dataset.id.get_create_plist(), dataset.id.get_storage_size()
+    if dataset.is_virtual or made.get_external_count():
+        raise InputError(f"{where} keeps its data in other files, which are not opened: copy the data into the file.")
     if not {made.get_filter(number)[0] for number in range(made.get_nfilters())} <= FILTERS:
         raise InputError(f"{where} is packed with a filter that is not known: save it with gzip or without.")
-    claimed, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if dataset.shape is None:
+        return
     if dataset.chunks:
-        chunks = math.prod(-(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True))
         if math.prod(dataset.chunks) * dataset.dtype.itemsize > BIGGEST_CHUNK:
             raise InputError(f"{where} has chunks of {dataset.chunks}: save it with smaller ones.")
-        whole = chunks == dataset.id.get_num_chunks() and _chunks_are_there(dataset, Path(path).stat().st_size)
+        chunks = math.prod(-(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True))
+        whole = chunks == dataset.id.get_num_chunks() and _chunks_are_there(dataset, length)
     else:
-        whole = claimed == stored
-    if not whole or stored > Path(path).stat().st_size:
+        whole = math.prod(dataset.shape) * dataset.dtype.itemsize == stored
+    if not whole or stored > length:
         raise InputError(
             f"{where} claims {shape_text(dataset.shape)} values, of which the file does not hold all: copy or save it"
             " again."
-        )
-    if claimed > max(SMALL, RATIO * stored):
-        raise InputError(
-            f"{where} claims {claimed} bytes but takes {stored} in the file: if that is right, save it uncompressed."
         )
 
 

@@ -42,6 +42,8 @@ def read(path: str | Path) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         line = f" in line {mark.line + 1}" if mark else ""
         raise InputError(f"{path} cannot be read{line} ({short(error.problem)}): mend that line.") from error
+    except InputError:
+        raise
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no YAML ({short(str(error).splitlines()[0])}): save it as plain text.") from error
     if not isinstance(values, dict):

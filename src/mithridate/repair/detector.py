@@ -71,8 +71,11 @@ def load_detector(path: str | Path, network: nn.Module, device: str = "cpu") -> 
         raise InputError(
             f"{path} is no detector of this workflow ({brief(error)}): delete it and make it again."
         ) from error
-    strip = Strip(network, overlays, options=options, seed=seed, device=device)
-    return Detector(strip, overlays, calibration, calibrate(calibration, options.frr, options.boundary))
+    try:
+        strip = Strip(network, overlays, options=options, seed=seed, device=device)
+        return Detector(strip, overlays, calibration, calibrate(calibration, options.frr, options.boundary))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def whole(images: np.ndarray) -> np.ndarray:
