@@ -92,7 +92,7 @@ def wrong(entry: dict[str, Any], random: Random) -> Any:
                     "0x1",
                     "1;2",
                 ]
-                candidates += [one["minimum"] - 1, one["maximum"] + 1, True, False, "yes", b"1"]
+                candidates += [one["minimum"] - 1, one["maximum"] + 1, True, False, "yes", b"x"]
             case "number":
                 low, high = (
                     one.get("minimum", one.get("exclusiveMinimum")),
