@@ -23,7 +23,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from mithridate.errors import InputError
-from mithridate.hdf5_guard import UNREADABLE, check_held
+from mithridate.hdf5_guard import UNREADABLE, check_held, little_memory
 from mithridate.hdf5_heaps import check_heaps
 
 if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
@@ -195,7 +195,8 @@ def digest(path: str | Path) -> str:
         with open_hdf5(path) as file:
             check_heaps(path)
             file.visititems(lambda name, item: _note(path, arrays, name, item))
-            notes = _plain(file.attrs)
+            with little_memory():
+                notes = _plain(file.attrs)
     try:
         found = hashlib.sha256(json.dumps({**notes, PROVENANCE: None}, sort_keys=True).encode())
         for name in sorted(arrays):

@@ -131,9 +131,13 @@ def _stored(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
 
 def _whole(file: h5py.File, name: str, path: Path) -> int:
     """An attribute that is a whole number of at least 1, which it is where it does not stand."""
-    value = file.attrs.get(name, 1)
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{path}: the attribute {name} is {value!r} instead of a whole number of at least 1: mend it.")
+    if name not in file.attrs:
+        return 1
+    attribute = file.attrs.get_id(name)
+    value = file.attrs[name] if attribute.shape == () and attribute.dtype.kind in "iu" else None
+    if value is None or value < 1:
+        given = "no single number" if value is None else value
+        raise InputError(f"{path}: the attribute {name} is {given} instead of a whole number of at least 1: mend it.")
     return int(value)
 
 

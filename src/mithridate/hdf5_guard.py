@@ -6,6 +6,7 @@ plain numbers and short texts only, and nothing is allocated before the file is 
 
 import math
 import resource
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ from mithridate.errors import InputError, brief, short
 
 # What h5py raises for damage of any kind, and for types that NumPy does not know.
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
-FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those of the HDF5 library, and lzf
+GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3  # the filters that are read; the library's others crash on damage
+CHECKSUM = 4  # bytes
 BIGGEST_CHUNK = 1 << 28
 # Compressed data sets up to SMALL bytes are read as they are; larger ones must not claim more than RATIO times what
 # they take in the file (as in `mithridate.data.files`).
@@ -78,6 +80,8 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
             f"{where} holds {short(dataset.dtype)}, no plain numbers: save it as an array of"
             f" {'floats' if kinds == 'f' else 'floats or whole numbers'}."
         )
+    if h5py.h5t.py_create(dataset.dtype) != dataset.id.get_type():
+        raise InputError(f"{where} holds numbers of an unusual make: save it as an array of {short(dataset.dtype)}.")
     if 0 in dataset.shape:
         raise InputError(f"{where} is empty, {shape_text(dataset.shape)}: save it with its values.")
     check_held(path, dataset)
@@ -90,20 +94,21 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
 
 def check_held(path: str | Path, dataset: h5py.Dataset) -> None:
     """That all of a data set is in this file, so that it can be read. Raises InputError for virtual data sets, data in
-    other files, unknown filters, and parts that were never written."""
+    other files, filters other than gzip, shuffle and fletcher32, and parts that are missing or too short."""
     where, length = f"{path}: {short(dataset.name)}", Path(path).stat().st_size
     made, stored = dataset.id.get_create_plist(), dataset.id.get_storage_size()
     if dataset.is_virtual or made.get_external_count():
         raise InputError(f"{where} keeps its data in other files, which are not opened: copy the data into the file.")
-    if not {made.get_filter(number)[0] for number in range(made.get_nfilters())} <= FILTERS:
-        raise InputError(f"{where} is packed with a filter that is not known: save it with gzip or without.")
+    filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
+    if not {*filters} <= {GZIP, SHUFFLE, FLETCHER32}:
+        raise InputError(f"{where} is packed with another filter than gzip: save it with gzip or without.")
     if dataset.shape is None:
         return
     if dataset.chunks:
         if math.prod(dataset.chunks) * dataset.dtype.itemsize > BIGGEST_CHUNK:
             raise InputError(f"{where} has chunks of {dataset.chunks}: save it with smaller ones.")
         chunks = math.prod(-(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True))
-        whole = chunks == dataset.id.get_num_chunks() and _chunks_are_there(dataset, length)
+        whole = chunks == dataset.id.get_num_chunks() and _chunks_are_whole(dataset, filters, length)
     else:
         whole = math.prod(dataset.shape) * dataset.dtype.itemsize == stored
     if not whole or stored > length:
@@ -113,16 +118,34 @@ def check_held(path: str | Path, dataset: h5py.Dataset) -> None:
         )
 
 
-def _chunks_are_there(dataset: h5py.Dataset, length: int) -> bool:
-    """Whether every chunk has bytes, which lie in the file; checking the sum of none, the HDF5 library crashes."""
-    lost: list[h5py.h5d.StoreInfo] = []
+def _chunks_are_whole(dataset: h5py.Dataset, filters: list[int], length: int) -> bool:
+    """Whether every chunk lies in the file and holds as many bytes as its shape says. The HDF5 library does not ask: it
+    reads on in memory where there are fewer, or crashes."""
+    size, found = math.prod(dataset.chunks) * dataset.dtype.itemsize, []
 
     def note(chunk: h5py.h5d.StoreInfo) -> None:
-        if not 0 < chunk.size <= length - chunk.byte_offset:
-            lost.append(chunk)
+        there = chunk.filter_mask == 0 and 0 < chunk.size <= length - chunk.byte_offset
+        found.append(chunk.chunk_offset if there and (filters or chunk.size == size) else None)
 
     dataset.id.chunk_iter(note)
-    return not lost
+    return None not in found and all(
+        _unpacked(dataset.id.read_direct_chunk(place)[1], filters, size) == size for place in found if filters
+    )
+
+
+def _unpacked(data: bytes, filters: list[int], size: int) -> int:
+    """The bytes that a chunk unpacks to; -1 where it does not, or to more than a chunk."""
+    for one in reversed(filters):
+        if one == FLETCHER32:
+            if len(data) < CHECKSUM:
+                return -1
+            data = data[:-CHECKSUM]
+        elif one == GZIP:
+            try:
+                data = zlib.decompressobj().decompress(data, size + CHECKSUM * len(filters) + 1)
+            except zlib.error:
+                return -1
+    return len(data)
 
 
 def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
@@ -139,7 +162,7 @@ def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
     kind = h5py.check_string_dtype(attribute.dtype)
     if kind is None or attribute.shape is None or math.prod(attribute.shape) * (kind.length or 1) > LONGEST_TEXT:
         raise InputError(f"{path}: the attribute {name} holds no texts as Keras writes them: save it with Keras 2.")
-    with _little_memory():
+    with little_memory():
         values = np.asarray(group.attrs[name], object).reshape(-1)
     texts = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
     if sum(len(text.encode()) for text in texts) > LONGEST_TEXT:
@@ -148,7 +171,7 @@ def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
 
 
 @contextmanager
-def _little_memory() -> Iterator[None]:
+def little_memory() -> Iterator[None]:
     """Lets the process take LITTLE more memory at most, where the system (Linux) tells how much it has: the HDF5
     library allocates the length that a text of variable length claims, up to 4 GB, before it looks for the text."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
