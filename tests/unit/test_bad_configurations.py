@@ -221,6 +221,7 @@ CONTRADICTIONS = {
     "key without effect": ({"dgn": {"generators": [{"custom_loss": "nce", "k": 3}]}}, "dgn.generators.0: k has no effect"),
     "twice the same loss": ({"dgn": {"generators": [{}, {}]}}, "dgn: lrp stands twice"),
     "huge numbers of sets": ({"attacks": [{"seeds": 10**9}]}, "attacks.0.seeds is 1000000000: input should be less than"),
+    "names too long": ({"attacks": [{"target": 9, "sources": [*range(9), *range(10, 99)]}], "dataset": "mine", "data": MINE["data"]}, "too long; give fewer sources"),
     "more digits than Python writes": ({"seed": 10**5000}, "seed is a huge number: "),
     "yes and no": ({"device": False}, "device is false, where neither true nor false (yes, no) is meant"),
     "a thousand mistakes": ({"attacks": [{"x": 1}] * 1000}, "and 995 more."),

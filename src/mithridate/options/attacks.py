@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mithridate.errors import short
 from mithridate.options.base import Count, Listed, Seeds, Strict, Whole, distinct, number, shown
 from mithridate.options.triggers import PATTERNS
 
+LONGEST = 150  # letters of an attack's name: file systems take 255, and more stands behind it
 CLEAN = "clean"  # the variant that nobody has poisoned, and the test images as they are
 
 ADDED = {"trigger", "delta"}
@@ -135,6 +137,8 @@ def clash(attacks: Sequence[AttackOptions]) -> str | None:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         return f"two attacks are both named {twice.pop()}; join their lists `poisoned`"
+    if longest := [name for name in names if len(name) > LONGEST]:
+        return f"files would be named {short(longest[0])}, too long; give fewer sources, or the picture a shorter name"
     made: dict[str, dict[str, object]] = {}
     for attack in attacks:
         how = attack.made_by()

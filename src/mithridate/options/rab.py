@@ -12,6 +12,9 @@ from mithridate.options.training import NO_AUGMENTATION, TrainingOptions, plain_
 Positive = Annotated[float, Field(gt=0)]
 
 
+MOST_CLASSES = 30
+
+
 class RabOptions(Strict):
     classes: Annotated[list[Whole], Field(min_length=2)] | None = [1, 0]
     """classes to tell apart, in this order; the published tasks are pairs (null: all, which is beyond them)"""
@@ -43,6 +46,8 @@ class RabOptions(Strict):
     @field_validator("classes", "sigma", "bounds", "radii")
     @classmethod
     def _distinct(cls, values: list[object] | None) -> list[object] | None:
+        if values is not None and len(values) > MOST_CLASSES:
+            raise ValueError(f"files are named by it, so give at most {MOST_CLASSES} (classes: null for all)")
         return values if values is None else distinct(values)
 
     @field_validator("models")
