@@ -181,7 +181,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         return tensors, json.loads(header.get("__metadata__", {}).get("mithridate", "{}"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path, or let the workflow make it.") from error
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a whole safetensors file: delete it and make it again.") from error
 
 

@@ -2,10 +2,13 @@
 
 import gzip
 import io
-import struct
+import math
 import zipfile
 import zlib
 from random import Random
+
+import h5py
+import numpy as np
 
 INTERESTING = (
     0,
@@ -27,16 +30,16 @@ INTERESTING = (
 MOST = 1 << 20  # bytes of a damaged file
 
 
-def damaged(kind: str, content: bytes, random: Random) -> bytes:
-    """The content of a whole file, damaged once to four times; kind: its suffix, which says what lies below."""
+def damaged(kind: str, content: bytes, random: Random, whole: bool = True) -> bytes:
+    """The content of a file, damaged once to four times; kind: its suffix, which says what lies below; whole: whether it
+    was whole before (the HDF5 library is asked to change no other)."""
     for _ in range(random.choice((1, 1, 2, 4))):
-        below = BELOW.get(kind)
+        below = BELOW.get(kind) if whole or kind != ".h5" else None
         try:
             content = below(content, random) if below and random.random() < 0.6 else of_bytes(content, random)
-        except (ValueError, LookupError, struct.error, zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError):
-            content = of_bytes(content, random)  # no longer whole enough to be taken apart
-        except NotImplementedError:
+        except Exception:  # no longer whole enough to be taken apart
             content = of_bytes(content, random)
+        whole = False
     return content[:MOST]
 
 
@@ -176,4 +179,123 @@ def _safetensors(content: bytes, random: Random) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
-BELOW = {".npz": _zip, ".pth": _zip, ".npy": _npy, ".gz": _gzip, ".png": _png, ".safetensors": _safetensors}
+def _hdf5(content: bytes, random: Random) -> bytes:
+    """Something else in the place of a data set, a group or an attribute."""
+    buffer = io.BytesIO(content)
+    with h5py.File(buffer, "a") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        name = random.choice(names)
+        owner = file[random.choice(["/", *names])]
+        if len(owner.attrs) and random.random() < 0.5:
+            key = random.choice(list(owner.attrs))
+            del owner.attrs[key]
+            if value := random.choice(ATTRIBUTES):
+                owner.attrs[key] = value[0]
+        elif isinstance(file[name], h5py.Dataset) and random.random() < 0.6:
+            old = file[name][()]
+            del file[name]
+            _dataset(file, name, np.atleast_1d(old), random)
+        else:
+            parent = file[name].parent
+            del file[name]
+            links = [
+                h5py.SoftLink(random.choice(names)),
+                h5py.SoftLink("/"),
+                h5py.ExternalLink("x.h5", "/"),
+                None,
+                parent,
+            ]
+            if (link := random.choice(links)) is not None:
+                parent[name.rsplit("/", 1)[-1]] = link
+    return buffer.getvalue()
+
+
+def _dataset(file: h5py.File, name: str, old: np.ndarray, random: Random) -> None:
+    """Another type, another shape, or the same values in chunks of which one holds something else."""
+    match random.randrange(4):
+        case 0:
+            kind = random.choice(
+                (
+                    "f2",
+                    "f4",
+                    ">f8",
+                    "i1",
+                    "u8",
+                    "?",
+                    "c8",
+                    "S3",
+                    h5py.string_dtype(),
+                    h5py.vlen_dtype("i4"),
+                    [("a", "f4")],
+                )
+            )
+            file.create_dataset(name, old.shape, kind)
+        case 1:
+            shape = random.choice(
+                ((), (0,), (1,), old.shape[1:], (*old.shape, 1), (*old.shape[:-1], old.shape[-1] + 1), old.shape[::-1])
+            )
+            file.create_dataset(name, data=np.resize(old, shape))
+        case 2:
+            file.create_dataset(name, (1 << 40,), old.dtype, chunks=(1 << 12,))
+        case _:
+            how = random.choice(
+                (
+                    {},
+                    {"compression": "gzip"},
+                    {"compression": "gzip", "shuffle": True},
+                    {"fletcher32": True},
+                    {"compression": "lzf"},
+                )
+            )
+            data = file.create_dataset(name, data=old, chunks=old.shape, **how)
+            chunk = random.choice(
+                (
+                    b"x",
+                    zlib.compress(b"ab"),
+                    zlib.compress(bytes(1 << 20)),
+                    random.randbytes(99),
+                    zlib.compress(old.tobytes())[:-3],
+                )
+            )
+            if how:
+                data.id.write_direct_chunk((0,) * old.ndim, chunk)
+
+
+LONG = "x" * 70_000
+ATTRIBUTES = [
+    None,
+    [0],
+    [-1],
+    [math.nan],
+    [2**63 - 1],
+    ["x"],
+    [""],
+    [["a", "b"]],
+    [np.arange(9)],
+    [np.array([b"../..", b"/"])],
+    [h5py.Empty("f4")],
+]
+ATTRIBUTES += [
+    ["/"],
+    [["."] * 3],
+    [["conv_1"] * 3],
+    [np.array([b"a"] * 2000)],
+    ["{}"],
+    ['{"config": []}'],
+    ["[" * 9000],
+    [LONG[:60_000]],
+    [True],
+    [1j],
+]
+
+
+BELOW = {
+    ".h5": _hdf5,
+    ".npz": _zip,
+    ".pth": _zip,
+    ".npy": _npy,
+    ".gz": _gzip,
+    ".png": _png,
+    ".safetensors": _safetensors,
+}

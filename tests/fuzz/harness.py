@@ -22,8 +22,8 @@ def main() -> None:
 
     def mutate(content: bytes, most: int, seed: int) -> bytes:
         random = Random(seed)
-        content = random.choice(whole) if random.random() < 0.2 else content
-        return damaged(reader.suffix, content, random)[:most]
+        fresh = random.random() < 0.3
+        return damaged(reader.suffix, random.choice(whole) if fresh else content, random, fresh)[:most]
 
     atheris.Setup(
         [*sys.argv, str(corpus), f"-max_len={MOST}", "-timeout=20", "-rss_limit_mb=3000"],

@@ -67,10 +67,12 @@ def load_detector(path: str | Path, network: nn.Module, device: str = "cpu") -> 
         overlays, calibration = file["overlays"][()], file["calibration"][()]
     try:
         options, seed = StripOptions(**json.loads(attributes["options"])), int(attributes["seed"])
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} is no detector of this workflow ({brief(error)}): delete it and make it again."
         ) from error
+    if overlays.ndim != 4 or calibration.ndim != 1:
+        raise InputError(f"{path} holds no overlays [n,C,H,W] and their statistics [n]: copy or make it again.")
     try:
         strip = Strip(network, overlays, options=options, seed=seed, device=device)
         return Detector(strip, overlays, calibration, calibrate(calibration, options.frr, options.boundary))
