@@ -64,7 +64,7 @@ def open_foreign(path: Path) -> Iterator[Foreign]:
     Raises InputError for a missing, damaged or incomplete file.
     """
     if not path.is_file():
-        raise InputError(f"{path} does not exist: give a file of scores (.h5, .npz, .pth).")
+        raise InputError(f"{path} does not exist or is no file: give a file of scores (.h5, .npz, .pth).")
     if path.suffix in (".pth", ".pt"):
         yield _checked(_tensors(path), path)
     elif path.suffix == ".npz":

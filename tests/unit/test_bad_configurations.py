@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mithridate.cli import main
 from mithridate.errors import InputError
+from mithridate.options.reading import check
 from mithridate.options.root import Options, parse
 
 SCHEMA = Options.model_json_schema()
@@ -281,3 +283,58 @@ def test_generated_valid_configurations_are_taken(data):
     plain = options.model_dump(mode="json")
     assert parse(plain) == options
     assert parse(json.loads(json.dumps(plain), parse_int=str, parse_float=str)) == options  # as --config delivers it
+
+
+# Files.
+
+
+def test_files_are_laid_over_one_another_as_snakemake_does_it(tmp_path):
+    (tmp_path / "a.yaml").write_text("seed: 3\ndpa: {k: [5], training: {steps: 7}}\n")
+    (tmp_path / "b.json").write_text('{\n\t"dpa": {"training": {"batch_size": 4}}, "dataset": "mnist"\n}')
+    options = check([tmp_path / "a.yaml", tmp_path / "b.json"])
+    assert (options.seed, options.dataset, options.dpa.k) == (3, "mnist", [5])
+    assert (options.dpa.training.steps, options.dpa.training.batch_size) == (7, 4)
+
+
+FILES = {
+    "seed: 1\ndpa:\n  k: [5\n": "cannot be read in line 4 (did not find expected",
+    "seed: 1\n\tdevice: cpu\n": "cannot be read in line 2 (found a tab character that violates indentation)",
+    "seed: 1\ndpa:\n  k: 1\n  k: 2\n": "has the key k twice in one block, in line 4: join the two.",
+    '{"seed": 1, "seed": 2}': "has the key seed twice in one block: join the two.",
+    "seed: !!python/object/apply:os.getpid []\n": "cannot be read in line 1 (could not determine a constructor",
+    "__use_yte__: true\nseed: ?1 + 1\n": "asks for code to be run (__use_yte__): write plain values.",
+    "dpa: &a\n  training: *a\n": "is nested too deeply or repeats itself (&, *): write its values out.",
+    "seed: " + "[" * 100 + "]" * 100: "is nested too deeply or repeats itself",
+    "seed: " + "[" * 90_000: "is nested too deeply",
+    "seed: " + "9" * 5000: "is no YAML (Exceeds the limit (4300 digits)",
+    '{"seed": ' + "9" * 5000 + "}": "is no YAML (Exceeds the limit (4300 digits)",
+    "seed: 1\n---\nseed: 2\n": "cannot be read in line 2 (but found another document)",
+    "? [a, b]\n: 1\n": "cannot be read in line 1 (found unhashable key)",
+    "seed: 1\0\n": "is no YAML (unacceptable character #x0000",
+    "- seed\n": "holds no keys: write at least one",
+    "": "holds no keys: write at least one",
+    "x" * (1 << 20) + "x": "has more than 1048576 bytes: give a configuration file",
+}
+
+
+@pytest.mark.parametrize("text", FILES, ids=range(len(FILES)))
+def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        check([path])
+    assert str(caught.value).startswith(f"{path} {FILES[text]}"), str(caught.value)[:300]
+
+
+def test_other_encodings_and_paths_are_named(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("seed: 1\ndataset: café\n".encode("latin-1"))
+    assert main(["check", str(path)]) == 1
+    assert capsys.readouterr().err == f"error: {path} is not UTF-8 in line 2: save it as UTF-8.\n"
+    assert main(["check", str(tmp_path / "nowhere.yaml")]) == 1
+    assert "nowhere.yaml cannot be opened (No such file or directory)" in capsys.readouterr().err
+    assert main(["check", str(tmp_path)]) == 1
+    assert "cannot be opened (Is a directory)" in capsys.readouterr().err
+    path.write_text("seed: 1\n")
+    assert main(["check", str(path)]) == 0
+    assert capsys.readouterr().out == "valid\n"

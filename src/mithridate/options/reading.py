@@ -4,6 +4,7 @@ Snakemake keeps the last of two equal keys without a word, and calls every file 
 YAML".
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,20 +36,33 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     text = _text(Path(path))
     try:
-        root = yaml.compose(text, LOADER)
-        _check_nodes(path, root)
-        values = yaml.load(text, LOADER)
+        values = _parsed(path, text)
+    except InputError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" in line {mark.line + 1}" if mark else ""
         raise InputError(f"{path} cannot be read{line} ({short(error.problem)}): mend that line.") from error
-    except InputError:
-        raise
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no YAML ({short(str(error).splitlines()[0])}): save it as plain text.") from error
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not values:
         raise InputError(f"{path} holds no keys: write at least one, as in config/config.yaml.")
     return values
+
+
+def _parsed(path: str | Path, text: str) -> Any:
+    """The values of JSON, else of YAML, as Snakemake tries them."""
+
+    def block(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _check_keys(path, [(key, 0) for key, _ in pairs])
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=block)
+    except json.JSONDecodeError:
+        _check_depth(path, text)
+        _check_nodes(path, yaml.compose(text, LOADER))
+        return yaml.load(text, LOADER)
 
 
 def _text(path: Path) -> str:
@@ -68,6 +82,15 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} is not UTF-8 in line {line}: save it as UTF-8.") from error
 
 
+def _check_depth(path: str | Path, text: str) -> None:
+    """That blocks and lists are not nested deeply, where libyaml would use up the stack."""
+    depth = 0
+    for event in yaml.parse(text, LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"{path} is nested too deeply or repeats itself (&, *): write its values out.")
+
+
 def _check_nodes(path: str | Path, root: yaml.Node | None) -> None:
     """That no key stands twice in a block, nothing is nested in itself or deeply, and aliases do not multiply."""
     count = 0
@@ -78,7 +101,8 @@ def _check_nodes(path: str | Path, root: yaml.Node | None) -> None:
         if count > MOST_NODES or depth > DEEPEST:
             raise InputError(f"{path} is nested too deeply or repeats itself (&, *): write its values out.")
         if isinstance(node, yaml.MappingNode):
-            _check_keys(path, node)
+            keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            _check_keys(path, [(key.value, key.start_mark.line + 1) for key in keys])
         waiting += [(child, depth + 1) for child in _children(node)]
 
 
@@ -90,17 +114,16 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
         yield from node.value
 
 
-def _check_keys(path: str | Path, block: yaml.MappingNode) -> None:
+def _check_keys(path: str | Path, keys: Iterable[tuple[str, int]]) -> None:
+    """That the keys of a block, with their lines, if known, are different ones and no templates."""
     seen: set[str] = set()
-    for key, _ in block.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        if key.value in seen:
-            line = key.start_mark.line + 1
-            raise InputError(f"{path} has the key {short(key.value)} twice in one block, in line {line}: join the two.")
-        if key.value == TEMPLATES:
+    for key, line in keys:
+        if key in seen:
+            where = f", in line {line}" if line else ""
+            raise InputError(f"{path} has the key {short(key)} twice in one block{where}: join the two.")
+        if key == TEMPLATES:
             raise InputError(f"{path} asks for code to be run ({TEMPLATES}): write plain values.")
-        seen.add(key.value)
+        seen.add(key)
 
 
 def _merge(config: dict[str, Any], over: Mapping[Any, Any]) -> None:
