@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
     import pandas as pd
 
 PROVENANCE = "provenance"
+DEEPEST, MOST_ARRAYS = 10, 10_000  # of an artefact of this workflow
 
 
 @contextmanager
@@ -209,6 +210,8 @@ def digest(path: str | Path) -> str:
 
 
 def _note(path: str | Path, arrays: dict[str, Any], name: str, item: h5py.Dataset | h5py.Group) -> None:
+    if name.count("/") > DEEPEST or len(arrays) > MOST_ARRAYS:
+        raise InputError(f"{path} is no artefact of this workflow: delete it and make it again.")
     if isinstance(item, h5py.Dataset):
         check_held(path, item)
         arrays[name] = item[()]

@@ -240,6 +240,15 @@ def test_a_chunk_without_bytes_whose_checksum_would_crash_the_library_is_refused
     assert found
 
 
+def test_deeply_nested_groups_are_not_walked(tmp_path):
+    with h5py.File(tmp_path / "strip.h5", "w") as file:
+        group = file
+        for _ in range(500):
+            group = group.create_group("a")
+    with pytest.raises(InputError, match=r"strip\.h5 is no artefact of this workflow"):
+        digest(tmp_path / "strip.h5")
+
+
 HOW = {
     "plain": {},
     "gzip": {"compression": "gzip"},
