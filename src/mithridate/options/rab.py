@@ -12,7 +12,7 @@ from mithridate.options.training import NO_AUGMENTATION, TrainingOptions, plain_
 Positive = Annotated[float, Field(gt=0)]
 
 
-MOST_CLASSES = 30
+MOST_CLASSES = 50
 
 
 class RabOptions(Strict):
