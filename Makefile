@@ -9,7 +9,7 @@ TESTS ?= tests
 # Jobs start twice as fast when packages keep their compiled bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: cert all test env report config bench lint
+.PHONY: cert all test env report config bench lint fuzz audit
 
 cert: env
 	$(SNAKEMAKE) --cores all results/dpa_cert.csv
@@ -43,6 +43,16 @@ lint: env
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(SNAKEMAKE) --lint
+
+# Damaged and hostile files for every reader, SECONDS each.
+SECONDS ?= 60
+fuzz: env
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(SECONDS)
+
+# Known advisories for the versions in constraints.txt; needs a network that reaches a database of them.
+audit:
+	PYTHON=$(PYTHON) .ci/audit
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mithridate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'

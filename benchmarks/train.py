@@ -138,7 +138,7 @@ def compare_digits(epochs: int) -> None:
 
 
 def compare_cifar10(folder: Path, members: int) -> None:
-    with np.load(folder / "cifar10.npz") as file:
+    with np.load(folder / "cifar10.npz", allow_pickle=False) as file:
         images, labels = file["x_train"].transpose(0, 3, 1, 2), file["y_train"].ravel().astype(np.int64)
     subsets = subsets_of(np.ascontiguousarray(images), labels, 50, 1 / 255, members)
     crop = AugmentationOptions(crop_padding=4, flip=True, rotation=0, scaling=0)

@@ -23,14 +23,14 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from mithridate.errors import InputError
+from mithridate.hdf5_guard import UNREADABLE, check_held, little_memory
 from mithridate.hdf5_heaps import check_heaps
 
 if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
     import pandas as pd
 
 PROVENANCE = "provenance"
-# What h5py raises for damage of any kind, and for types that NumPy does not know.
-UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
+DEEPEST, MOST_ARRAYS = 10, 10_000  # of an artefact of this workflow
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         return tensors, json.loads(header.get("__metadata__", {}).get("mithridate", "{}"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path, or let the workflow make it.") from error
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a whole safetensors file: delete it and make it again.") from error
 
 
@@ -195,8 +195,9 @@ def digest(path: str | Path) -> str:
     else:
         with open_hdf5(path) as file:
             check_heaps(path)
-            file.visititems(lambda name, item: _note(arrays, name, item))
-            notes = _plain(file.attrs)
+            file.visititems(lambda name, item: _note(path, arrays, name, item))
+            with little_memory():
+                notes = _plain(file.attrs)
     try:
         found = hashlib.sha256(json.dumps({**notes, PROVENANCE: None}, sort_keys=True).encode())
         for name in sorted(arrays):
@@ -208,8 +209,11 @@ def digest(path: str | Path) -> str:
     return found.hexdigest()
 
 
-def _note(arrays: dict[str, Any], name: str, item: h5py.Dataset | h5py.Group) -> None:
+def _note(path: str | Path, arrays: dict[str, Any], name: str, item: h5py.Dataset | h5py.Group) -> None:
+    if name.count("/") > DEEPEST or len(arrays) > MOST_ARRAYS:
+        raise InputError(f"{path} is no artefact of this workflow: delete it and make it again.")
     if isinstance(item, h5py.Dataset):
+        check_held(path, item)
         arrays[name] = item[()]
 
 

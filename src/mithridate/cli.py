@@ -1,5 +1,5 @@
 """The command `mithridate`: certify votes that already exist, verify a finished run, ask a repaired network, keep a
-run's findings, write the option documents."""
+run's findings, check configuration files, write the option documents."""
 
 import argparse
 import os
@@ -99,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     record.set_defaults(run=_record)
 
+    check = commands.add_parser("check", help="read configuration files, laid over one another, and say what is wrong")
+    check.add_argument("files", type=Path, nargs="+", metavar="FILE", help="YAML or JSON, as for --configfile")
+    check.set_defaults(run=_check)
+
     config = commands.add_parser("config", help="write config.yaml, schema.json and README.md from the option models")
     config.add_argument("--folder", type=Path, default=Path("config"))
     config.set_defaults(run=_config)
@@ -136,6 +140,14 @@ def _record(parsed: argparse.Namespace) -> int:
     from mithridate.findings.record import record
 
     print(f"recorded in {record(parsed.results, parsed.name, files=parsed.configfile)}")
+    return 0
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from mithridate.options.reading import check
+
+    check(parsed.files)
+    print("valid")
     return 0
 
 

@@ -1,5 +1,6 @@
 """Scores and votes that were made elsewhere, for `mithridate certify`."""
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mithridate.artefacts import open_hdf5
+from mithridate import hdf5_guard
 from mithridate.certify.buckets import check_shifts
 from mithridate.certify.scores_check import check_labels
-from mithridate.errors import InputError
+from mithridate.data.files import read_archive
+from mithridate.errors import InputError, brief
 from mithridate.training.flags import FLAGS
 
 ROWS = 1024  # test images per block
@@ -62,14 +64,14 @@ def open_foreign(path: Path) -> Iterator[Foreign]:
     Raises InputError for a missing, damaged or incomplete file.
     """
     if not path.is_file():
-        raise InputError(f"{path} does not exist: give a file of scores (.h5, .npz, .pth).")
+        raise InputError(f"{path} does not exist or is no file: give a file of scores (.h5, .npz, .pth).")
     if path.suffix in (".pth", ".pt"):
         yield _checked(_tensors(path), path)
     elif path.suffix == ".npz":
-        yield _checked(_npz(path), path)
+        yield _checked(read_archive(path, NAMES), path)
     else:
-        with open_hdf5(path) as file:
-            given = {name: file[name] for name in NAMES if isinstance(file.get(name), h5py.Dataset)}
+        with hdf5_guard.open_foreign(path) as file, hdf5_guard.damage(path):
+            given = _stored(path, file)
             arrays = {name: data if name == "scores" else data[()] for name, data in given.items()}
             if "shifts" not in arrays and _whole(file, "d", path) > 1:
                 raise InputError(
@@ -92,6 +94,9 @@ def _checked(arrays: dict[str, np.ndarray], path: Path, seeds: int = 1) -> Forei
     if labels.ndim != 1:
         raise InputError(f"{path}: labels has shape {labels.shape}; one class number per test image is needed.")
     k = scores.shape[1]
+    for name in ("subset_ids", "shifts"):
+        if name in arrays and (arrays[name].ndim != 1 or arrays[name].dtype.kind not in "iu"):
+            raise InputError(f"{path}: {name} must be a list of whole numbers; or leave it out.")
     for name in ("sizes", "flags"):
         if name in arrays and (arrays[name].shape != (k,) or arrays[name].dtype.kind not in "iu"):
             raise InputError(f"{path}: {name} must be {k} whole numbers, one per classifier; or leave them out.")
@@ -115,22 +120,25 @@ def _checked(arrays: dict[str, np.ndarray], path: Path, seeds: int = 1) -> Forei
     return Foreign(labels, ids, arrays.get("sizes"), arrays.get("flags"), shifts, seeds, classes, scores)
 
 
+def _stored(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
+    """The known data sets, none of which has been read."""
+    found = {name: hdf5_guard.member(path, file, name) for name in NAMES}
+    given = {name: data for name, data in found.items() if isinstance(data, h5py.Dataset)}
+    for data in given.values():
+        hdf5_guard.check_stored(path, data, "fui")
+    return given
+
+
 def _whole(file: h5py.File, name: str, path: Path) -> int:
     """An attribute that is a whole number of at least 1, which it is where it does not stand."""
-    value = file.attrs.get(name, 1)
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{path}: the attribute {name} is {value!r} instead of a whole number of at least 1: mend it.")
+    if name not in file.attrs:
+        return 1
+    attribute = file.attrs.get_id(name)
+    value = file.attrs[name] if attribute.shape == () and attribute.dtype.kind in "iu" else None
+    if value is None or value < 1:
+        given = "no single number" if value is None else value
+        raise InputError(f"{path}: the attribute {name} is {given} instead of a whole number of at least 1: mend it.")
     return int(value)
-
-
-def _npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in NAMES if name in file}
-    except Exception as error:  # NumPy, zipfile and zlib each have errors of their own
-        raise InputError(
-            f"{path} is not a whole .npz file of plain arrays ({error}): save it again with numpy.savez."
-        ) from error
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
@@ -139,14 +147,25 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     import torch
 
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise InputError(
+                        f"{path} is compressed, as torch.save never does it: save {{labels, scores}} anew."
+                    )
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        foreign = isinstance(error, pickle.UnpicklingError)
-        reason = "it is damaged or holds objects, which are never loaded" if foreign else type(error).__name__
+        if not isinstance(content, dict):
+            raise InputError(f"{path} holds a {type(content).__name__}: a dictionary of labels and scores is needed.")
+        given = {name: content[name].detach() for name in NAMES if isinstance(content.get(name), torch.Tensor)}
+        for name, tensor in given.items():
+            if tensor.numel() * tensor.element_size() > path.stat().st_size:  # one number stands for many
+                raise InputError(f"{path}: {name} claims more values than the file holds: save it again, contiguous.")
+        return {name: (v.float() if v.dtype == torch.bfloat16 else v).numpy() for name, v in given.items()}
+    except InputError:
+        raise
+    except Exception as error:  # PyTorch and the tensors in it may fail in any way
+        objects = isinstance(error, pickle.UnpicklingError)
+        reason = "it is damaged or holds objects, which are never loaded" if objects else brief(error)
         raise InputError(
             f"{path} is not a plain tensor file ({reason}): save {{labels, scores}} with torch.save."
         ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}: a dictionary of labels and scores is needed.")
-    given = {name: value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)}
-    return {str(n): (v.float() if v.dtype == torch.bfloat16 else v).numpy() for n, v in given.items()}

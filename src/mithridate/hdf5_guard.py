@@ -6,6 +6,7 @@ plain numbers and short texts only, and nothing is allocated before the file is 
 
 import math
 import resource
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mithridate.artefacts import UNREADABLE
 from mithridate.data.checks import shape_text
-from mithridate.errors import InputError
+from mithridate.errors import InputError, brief, short
 
-FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # those of the HDF5 library, and lzf
+# What h5py raises for damage of any kind, and for types that NumPy does not know.
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
+GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3  # the filters that are read; the library's others crash on damage
+CHECKSUM = 4  # bytes
 BIGGEST_CHUNK = 1 << 28
 # Compressed data sets up to SMALL bytes are read as they are; larger ones must not claim more than RATIO times what
 # they take in the file (as in `mithridate.data.files`).
@@ -69,39 +72,80 @@ def check_stored(path: str | Path, dataset: h5py.Dataset, kinds: str) -> None:
     """That a data set is plain numbers of one of NumPy's `kinds`, f or fui, all of which are in this file. Reads none
     of them.
 
-    Raises InputError for virtual data sets, data in other files, unknown filters, other types, parts that were never
-    written, and sizes out of proportion to the file.
+    Raises InputError as `check_held` does, and for other types, none at all, and sizes out of proportion to the file.
     """
     where = f"{path}: {short(dataset.name)}"
-    made = dataset.id.get_create_plist()
-    if dataset.is_virtual or made.get_external_count():
-        raise InputError(f"{where} keeps its data in other files, which are not opened: copy the data into the file.")
     if dataset.shape is None or dataset.dtype.kind not in kinds:
         raise InputError(
             f"{where} holds {short(dataset.dtype)}, no plain numbers: save it as an array of"
             f" {'floats' if kinds == 'f' else 'floats or whole numbers'}."
         )
+    if h5py.h5t.py_create(dataset.dtype) != dataset.id.get_type():
+        raise InputError(f"{where} holds numbers of an unusual make: save it as an array of {short(dataset.dtype)}.")
     if 0 in dataset.shape:
         raise InputError(f"{where} is empty, {shape_text(dataset.shape)}: save it with its values.")
-    if not {made.get_filter(number)[0] for number in range(made.get_nfilters())} <= FILTERS:
-        raise InputError(f"{where} is packed with a filter that is not known: save it with gzip or without.")
-    claimed, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    check_held(path, dataset)
+    if dataset.nbytes > max(SMALL, RATIO * dataset.id.get_storage_size()):
+        raise InputError(
+            f"{where} claims {dataset.nbytes} bytes but takes {dataset.id.get_storage_size()} in the file: if that is"
+            " right, save it uncompressed."
+        )
+
+
+def check_held(path: str | Path, dataset: h5py.Dataset) -> None:
+    """That all of a data set is in this file, so that it can be read. Raises InputError for virtual data sets, data in
+    other files, filters other than gzip, shuffle and fletcher32, and parts that are missing or too short."""
+    where, length = f"{path}: {short(dataset.name)}", Path(path).stat().st_size
+    made, stored = dataset.id.get_create_plist(), dataset.id.get_storage_size()
+    if dataset.is_virtual or made.get_external_count():
+        raise InputError(f"{where} keeps its data in other files, which are not opened: copy the data into the file.")
+    filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
+    if not {*filters} <= {GZIP, SHUFFLE, FLETCHER32}:
+        raise InputError(f"{where} is packed with another filter than gzip: save it with gzip or without.")
+    if dataset.shape is None:
+        return
     if dataset.chunks:
-        chunks = math.prod(-(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True))
         if math.prod(dataset.chunks) * dataset.dtype.itemsize > BIGGEST_CHUNK:
             raise InputError(f"{where} has chunks of {dataset.chunks}: save it with smaller ones.")
-        whole = chunks == dataset.id.get_num_chunks()
+        chunks = math.prod(-(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True))
+        whole = chunks == dataset.id.get_num_chunks() and _chunks_are_whole(dataset, filters, length)
     else:
-        whole = claimed == stored
-    if not whole or stored > Path(path).stat().st_size:
+        whole = math.prod(dataset.shape) * dataset.dtype.itemsize == stored
+    if not whole or stored > length:
         raise InputError(
             f"{where} claims {shape_text(dataset.shape)} values, of which the file does not hold all: copy or save it"
             " again."
         )
-    if claimed > max(SMALL, RATIO * stored):
-        raise InputError(
-            f"{where} claims {claimed} bytes but takes {stored} in the file: if that is right, save it uncompressed."
-        )
+
+
+def _chunks_are_whole(dataset: h5py.Dataset, filters: list[int], length: int) -> bool:
+    """Whether every chunk lies in the file and holds as many bytes as its shape says. The HDF5 library does not ask: it
+    reads on in memory where there are fewer, or crashes."""
+    size, found = math.prod(dataset.chunks) * dataset.dtype.itemsize, []
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        there = chunk.filter_mask == 0 and 0 < chunk.size <= length - chunk.byte_offset
+        found.append(chunk.chunk_offset if there and (filters or chunk.size == size) else None)
+
+    dataset.id.chunk_iter(note)
+    return None not in found and all(
+        _unpacked(dataset.id.read_direct_chunk(place)[1], filters, size) == size for place in found if filters
+    )
+
+
+def _unpacked(data: bytes, filters: list[int], size: int) -> int:
+    """The bytes that a chunk unpacks to; -1 where it does not, or to more than a chunk."""
+    for one in reversed(filters):
+        if one == FLETCHER32:
+            if len(data) < CHECKSUM:
+                return -1
+            data = data[:-CHECKSUM]
+        elif one == GZIP:
+            try:
+                data = zlib.decompressobj().decompress(data, size + CHECKSUM * len(filters) + 1)
+            except zlib.error:
+                return -1
+    return len(data)
 
 
 def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
@@ -118,7 +162,7 @@ def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
     kind = h5py.check_string_dtype(attribute.dtype)
     if kind is None or attribute.shape is None or math.prod(attribute.shape) * (kind.length or 1) > LONGEST_TEXT:
         raise InputError(f"{path}: the attribute {name} holds no texts as Keras writes them: save it with Keras 2.")
-    with _little_memory():
+    with little_memory():
         values = np.asarray(group.attrs[name], object).reshape(-1)
     texts = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
     if sum(len(text.encode()) for text in texts) > LONGEST_TEXT:
@@ -127,7 +171,7 @@ def read_texts(path: str | Path, group: h5py.Group, name: str) -> list[str]:
 
 
 @contextmanager
-def _little_memory() -> Iterator[None]:
+def little_memory() -> Iterator[None]:
     """Lets the process take LITTLE more memory at most, where the system (Linux) tells how much it has: the HDF5
     library allocates the length that a text of variable length claims, up to 4 GB, before it looks for the text."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -140,15 +184,3 @@ def _little_memory() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def short(value: object) -> str:
-    """A text from a file, fit for a message."""
-    text = str(value)
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def brief(error: BaseException) -> str:
-    lines = str(error.args[-1] if error.args else "").splitlines()
-    return short(lines[0] if lines else type(error).__name__)

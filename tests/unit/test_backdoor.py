@@ -125,7 +125,7 @@ def test_ensembles_without_a_method_of_their_own_are_not_trained():
         ({"attacks": [{"target": 3, "sources": [3, 4]}]}, "target 3 is among the sources"),
         ({"attacks": [{"poisoned": [-1]}]}, r"attacks\.0\.poisoned is \[-1\]: -1 is neither a number of images"),
         ({"attacks": [{"poisoned": [1.0]}]}, r"1\.0 is neither a number of images \(0, 5, 25\) nor a share"),
-        ({"attacks": [{"poisoned": [True]}]}, "true is neither a number"),
+        ({"attacks": [{"poisoned": [True]}]}, "poisoned is \\[True\\], where neither"),
         ({"attacks": [{"poisoned": [0]}]}, "only 0 images are poisoned, so there is no attack"),
         ({"attacks": [{"target": 10}]}, "attacks: digits has no class 10; its last is 9"),
         ({"rab": {"classes": [1, 12]}}, r"rab\.classes: digits has no class 12"),

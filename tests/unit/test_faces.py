@@ -174,7 +174,7 @@ HOSTILE = {
     ),
     "filter": (
         lambda file, _: file.create_dataset("data", (9,), "u1", compression=32015, allow_unknown_filter=True),
-        "is packed with a filter that is not known",
+        "is packed with another filter than gzip",
     ),
 }  # fmt: skip
 

@@ -583,7 +583,7 @@ HOSTILE = {
         replace_with(
             lambda group, _: group.create_dataset("kernel:0", (9,), "f4", compression=32001, allow_unknown_filter=True)
         ),
-        "is packed with a filter that is not known",
+        "is packed with another filter than gzip",
     ),
     "numbers for names": (lambda file, _: file.attrs.__setitem__("layer_names", np.arange(9)), "layer_names holds no texts"),
     "one name": (lambda file, _: file.attrs.__setitem__("layer_names", "conv_1"), "lacks DeepID's conv_2"),

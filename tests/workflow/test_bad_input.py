@@ -4,11 +4,17 @@ import os
 import signal
 import subprocess
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from tests.workflow.conftest import checkout
+
 pytestmark = pytest.mark.workflow
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{one}: &{one} [{', '.join([f'*{before}'] * 9)}]\n" for before, one in pairwise("abcdefgh")
+)
 MINE = ("dataset=mine", "data={source: npz, path: mine.npz}")
 
 
@@ -34,6 +40,57 @@ def test_bad_configuration_stops_before_any_job(project, config, dpa, sentence):
     assert "Traceback" not in done.stdout
     assert "rule make_data" not in done.stdout
     assert [path.name for path in project.path("").iterdir()] == ["README.md"]
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """A checkout in which runs are only planned."""
+    return checkout(tmp_path_factory.mktemp("planned") / "project")
+
+
+CONFIGURED = {  # what --config is given
+    "misspelt block": ("dpaa={k: [5]}", "configuration key dpaa is unknown; did you mean dpa?"),
+    "key of a block": ("epochs=5", "configuration key epochs is unknown; did you mean dpa.training.epochs or "),
+    "text for a block": ("dpa=5", "configuration key dpa is 5: a block of keys is needed"),
+    "nothing": ("seed=", "configuration key seed is null: input should be a valid integer"),
+    "not a number": ("confidence=nan", "configuration key confidence is nan: input should be a finite number"),
+    "infinite": ("rab={sigma: [.inf]}", "configuration key rab.sigma.0 is '.inf': "),
+    "too large": ("attacks=[{seeds: 1000000000}]", "configuration key attacks.0.seeds is '1000000000': "),
+    "no such class": ("attacks=[{target: 10}]", "attacks: digits has no class 10; its last is 9"),
+    "missing picture": ("attacks=[{trigger: image, path: nowhere.png}]", "attacks.path: nowhere.png does not exist"),
+    "missing network": (
+        "badnet={nets: [{name: a, path: b.h5, validation: c.h5}]}",
+        "badnet.nets.0.path: b.h5 does not exist",
+    ),
+    "missing module": ("dpa={model: 'nowhere:build'}", "model 'nowhere:build': no module nowhere in"),
+    "unclosed": ("dpa={k: [5", "configuration key dpa is '{k: [5': a block of keys is needed"),
+}
+WRITTEN = {  # what --configfile names
+    "misspelt key": (b"dpa:\n  traning:\n    steps: 3\n", "configuration key dpa.traning is unknown; did you mean dpa.training?"),
+    "twice": (b"seed: 1\ndevice: cpu\nseed: 2\n", "mine.yaml has the key seed twice in one block, in line 3: join the two."),
+    "empty block": (b"dpa:\n", "configuration key dpa is null: a block of keys is needed"),
+    "truth": (b"device: no\n", "device is false, where neither true nor false (yes, no) is meant"),
+    "repeated aliases": (BOMB.encode(), "mine.yaml is nested too deeply or repeats itself (&, *): write its values out."),
+    "object": (b"seed: !!python/object/apply:os.mkdir [ran]\n", "Config file is not valid JSON or YAML"),
+    "tabs": (b"dpa:\n\tk: 5\n", "Config file is not valid JSON or YAML"),
+    "list": (b"- seed\n", "Config file must be given as JSON or YAML with keys at top level"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*CONFIGURED, *WRITTEN])
+def test_a_bad_configuration_is_refused_when_it_is_planned(planned, case):
+    if case in CONFIGURED:
+        option, sentence = CONFIGURED[case]
+        done = planned.run("-n", "results/dpa_cert.csv", config=(option,), dpa=None)
+    else:
+        content, sentence = WRITTEN[case]
+        (planned.folder / "mine.yaml").write_bytes(content)
+        done = planned.run("-n", "results/dpa_cert.csv", "--configfile", "mine.yaml", dpa=None)
+    assert done.returncode != 0
+    assert sentence in done.stdout, done.stdout
+    assert "Traceback" not in done.stdout
+    assert [path.name for path in planned.path("").iterdir()] == ["README.md"]
+    assert not (planned.folder / "ran").exists()
 
 
 @pytest.mark.parametrize(

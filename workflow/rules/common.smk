@@ -17,6 +17,7 @@ import mithridate.options.attacks
 import mithridate.options.badnet_runs
 import mithridate.options.base
 import mithridate.options.dgn_runs
+import mithridate.options.reading
 import mithridate.options.root
 import mithridate.options.runs
 import mithridate.options.smoothing_runs
@@ -25,6 +26,8 @@ import mithridate.training.recipe
 mithridate.job.share_library()
 
 try:
+    for file in workflow.configfiles:
+        mithridate.options.reading.read(file)  # Snakemake itself keeps the last of two equal keys without a word
     OPTIONS = mithridate.options.root.parse(config)
 except mithridate.errors.InputError as error:
     raise WorkflowError(str(error)) from None

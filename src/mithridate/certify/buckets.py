@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mithridate.errors import InputError
+from mithridate.errors import InputError, short
 
 INFINITE = np.iinfo(np.int64).max
 """The number of buckets of an attack that no number of buckets makes."""
@@ -22,10 +22,12 @@ def check_shifts(shifts: Sequence[int] | np.ndarray, m: int) -> list[int]:
     """The shifts as a list. Raises InputError unless they are distinct integers in 0..m-1, at least one."""
     given = np.asarray(shifts)
     if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "iu":
-        raise InputError(f"the shifts are {shifts!r}, but a list of integers is needed: take them from subsets.h5.")
+        raise InputError(
+            f"the shifts are {short(shifts)}, but a list of integers is needed: take them from subsets.h5."
+        )
     if given.min() < 0 or given.max() >= m or len(np.unique(given)) != len(given):
         raise InputError(
-            f"the shifts {given.tolist()} are not distinct numbers in 0..{m - 1} for {m} classifiers: "
+            f"the shifts {short(given.tolist())} are not distinct numbers in 0..{m - 1} for {m} classifiers: "
             "take shifts and scores from the same family."
         )
     return [int(shift) for shift in given]

@@ -3,7 +3,6 @@ them (`mithridate.hdf5_guard`)."""
 
 import math
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ import h5py
 import numpy as np
 from PIL import Image, ImageOps
 
-from mithridate.artefacts import UNREADABLE, write_hdf5
+from mithridate.artefacts import write_hdf5
 from mithridate.data.checks import CHUNK_BYTES, MAX_CLASSES, check_labels, shape_text
-from mithridate.data.files import DEEP, GREY, UNDECODABLE
+from mithridate.data.files import BIGGEST_IMAGE, DEEP, GREY, open_picture
 from mithridate.errors import InputError
-from mithridate.hdf5_guard import brief, check_stored, damage, member, open_foreign
+from mithridate.hdf5_guard import check_stored, damage, member, open_foreign
 
-BIGGEST_IMAGE = 1 << 25  # pixels of a picture, and values of an image in HDF5
 TRUE = "true_label"
 DARK = 2  # of 255: no picture is that dark
 DEPTH = 24  # place in a PNG file of its bits a channel
@@ -113,17 +111,10 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
         raise InputError(f"{path} cannot become an image of {channels} channels: give an HDF5 file for such a network.")
     if not Path(path).is_file():
         raise InputError(f"{path} does not exist or is no file: give the path of a PNG or JPEG picture.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-            with Image.open(path, formats=("PNG", "JPEG")) as file:
-                _check_picture(path, file)
-                changes = _changes(file, channels)
-                image = ImageOps.exif_transpose(file.convert("L" if channels == 1 else "RGB"))
-    except InputError:
-        raise
-    except (*UNDECODABLE, *UNREADABLE) as error:
-        raise InputError(f"{path} cannot be decoded as PNG or JPEG ({brief(error)}): give another picture.") from error
+    with open_picture(path, ("PNG", "JPEG")) as file:
+        _check_picture(path, file)
+        changes = _changes(file, channels)
+        image = ImageOps.exif_transpose(file.convert("L" if channels == 1 else "RGB"))
     if (image.height, image.width) != (height, width):
         changes.append(f"it is resized from {image.height} x {image.width} to {height} x {width} (height x width)")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -182,8 +173,6 @@ def _check_shape(path: Path, data: tuple[int, ...], shape: tuple[int, int, int] 
 def _check_picture(path: str | Path, image: Image.Image) -> None:
     if image.format == "PNG" and Path(path).read_bytes()[DEPTH : DEPTH + 1] == b"\x10":  # Pillow halves it silently
         raise InputError(f"{path} has more than 8 bits a channel: convert it to 8 bits.")
-    if image.width * image.height > BIGGEST_IMAGE:
-        raise InputError(f"{path} has {image.width} x {image.height} pixels: shrink it to at most {BIGGEST_IMAGE}.")
     if image.format == "PNG" and getattr(image, "is_animated", False):  # a JPEG of several pictures is no animation
         raise InputError(f"{path} is an animation: give a single picture.")
     if image.mode.startswith(DEEP):

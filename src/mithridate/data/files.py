@@ -1,11 +1,9 @@
 """A user's own data: an .npz file, or a folder of images."""
 
-import lzma
-import struct
-import tokenize
+import warnings
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +12,14 @@ from PIL import Image
 
 from mithridate.data.checks import class_numbers
 from mithridate.data.dataset import ARRAYS, Dataset, validate
-from mithridate.errors import InputError
+from mithridate.errors import InputError, brief
 
 SCALE = 1 / 255
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp", ".gif")
 GREY, DEEP = ("1", "L", "LA"), ("I", "F")  # Pillow's modes; I;16 and its kin begin with I
-UNDECODABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+# Pillow reads more formats, of which some run other programs.
+FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP", "GIF")
+BIGGEST_IMAGE = 1 << 25  # pixels of a picture
 # Compressed arrays up to SMALL bytes are read as they are; larger ones must not claim more than RATIO times
 # what they take in the file (real images: 2 to 20 times), or a file of megabytes could ask for all memory.
 SMALL, RATIO = 1 << 28, 100
@@ -40,32 +32,32 @@ def read_npz(path: str | Path, layout: str = "nhwc") -> dict[str, np.ndarray]:
     Nothing is unpickled, and no array is allocated before its header agrees with the size of the file. Raises
     InputError for a missing, truncated or damaged file, missing arrays, and axes that cannot be meant.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is no file: give the path of an .npz file.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            present = {member.removesuffix(".npy") for member in archive.namelist()}
-            missing = [name for name in ARRAYS if name not in present]
-            if missing:
-                raise InputError(f"{path} has no array {', '.join(missing)}: save it with {', '.join(ARRAYS)}.")
-            arrays = {name: _read_array(path, archive, name) for name in ARRAYS}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        raise InputError(f"{path} is not a whole .npz file ({error}; truncated?): make or copy it again.") from error
+    arrays = read_archive(path, ARRAYS)
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise InputError(f"{path} has no array {', '.join(missing)}: save it with {', '.join(ARRAYS)}.")
     for name in ("x_train", "x_test"):
         arrays[name] = _channels_first(f"{path}: {name}", arrays[name], layout)
     for name in ("y_train", "y_test"):
         if arrays[name].shape[1:] == (1,):
             arrays[name] = arrays[name][:, 0]
     return arrays
+
+
+def read_archive(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file that have one of these names, read without trust as `read_npz` says."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is no file: give the path of an .npz file.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
+            return {name: _read_array(path, archive, members[name], name) for name in names if name in members}
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib, lzma and struct each have errors of their own
+        raise InputError(
+            f"{path} is not a whole .npz file ({brief(error)}; truncated?): make or copy it again."
+        ) from error
 
 
 def load_npz(name: str, path: str | Path, layout: str = "nhwc", classes: int | None = None) -> Dataset:
@@ -153,11 +145,8 @@ def decode(
                 )
     images, sums = np.empty((len(paths), channels, *size), np.uint8), np.empty(len(paths), np.int64)
     for i, path in enumerate(paths):
-        try:
-            with Image.open(path) as file:
-                image = file.convert("L" if channels == 1 else "RGB")
-        except UNDECODABLE as error:
-            raise InputError(f"{path} cannot be decoded ({error}): replace or remove it.") from error
+        with open_picture(path) as file:
+            image = file.convert("L" if channels == 1 else "RGB")
         sums[i] = np.asarray(image).sum(dtype=np.int64)
         if (image.height, image.width) != size:
             image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -165,16 +154,19 @@ def decode(
     return images, sums
 
 
-def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
+def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> np.ndarray:
     try:
         with archive.open(info) as file:
             version = npy.read_magic(file)
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = read_header(file)
             header = file.tell()
-    except (ValueError, SyntaxError, tokenize.TokenError) as error:
-        raise InputError(f"{path}: {name} is no NumPy array ({error}): save it again with numpy.savez.") from error
+    except (zipfile.BadZipFile, OSError):
+        raise
+    except Exception as error:  # NumPy parses it as Python
+        raise InputError(
+            f"{path}: {name} is no NumPy array ({brief(error)}): save it again with numpy.savez."
+        ) from error
     if dtype.hasobject:
         raise InputError(
             f"{path}: {name} holds Python objects, which are never unpickled: save it as an array of numbers."
@@ -229,13 +221,30 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
+@contextmanager
+def open_picture(path: str | Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """A picture, decoded where it is used in the block. Raises InputError for other formats, for damage, also where it
+    shows in the block only, and for more than BIGGEST_IMAGE pixels."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes; the limit here is lower
+            with Image.open(path, formats=formats) as image:
+                if image.width * image.height > BIGGEST_IMAGE:
+                    raise InputError(
+                        f"{path} has {image.width} x {image.height} pixels: shrink it to at most {BIGGEST_IMAGE}."
+                    )
+                yield image
+    except InputError:
+        raise
+    except Exception as error:  # each of Pillow's decoders has errors of its own
+        kind = "" if formats is FORMATS else f" as {' or '.join(formats)}"
+        raise InputError(f"{path} cannot be decoded{kind} ({brief(error)}): replace or remove it.") from error
+
+
 def image_header(path: str | Path) -> tuple[str, tuple[int, int]]:
     """Pillow's mode and (height, width), without decoding."""
-    try:
-        with Image.open(path) as image:
-            mode, size = image.mode, (image.height, image.width)
-    except UNDECODABLE as error:
-        raise InputError(f"{path} cannot be decoded ({error}): replace or remove it.") from error
+    with open_picture(path) as image:
+        mode, size = image.mode, (image.height, image.width)
     if mode.startswith(DEEP):
         raise InputError(f"{path} has more than 8 bits a channel (mode {mode}): convert it to 8 bits.")
     return mode, size

@@ -13,7 +13,7 @@ import numpy as np
 from mithridate.artefacts import atomic
 from mithridate.data.checks import MAX_CLASSES, check_labels, shape_text
 from mithridate.data.dataset import Dataset, validate
-from mithridate.errors import InputError
+from mithridate.errors import InputError, brief
 
 NAMES = ("train", "val", "test")
 COLOURS = (1, 3)  # channels that images may have
@@ -158,7 +158,7 @@ def _array(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a broken header may fail in any way
         raise InputError(
-            f"{path} is not a whole .npy file of plain numbers ({error}): save it again with numpy.save."
+            f"{path} is not a whole .npy file of plain numbers ({brief(error)}): save it again with numpy.save."
         ) from error
     if not isinstance(array, np.memmap) or path.stat().st_size != array.offset + array.nbytes:
         raise InputError(

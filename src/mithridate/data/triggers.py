@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.special import ndtri
 
 from mithridate.data.checks import pieces, shape_text
-from mithridate.data.files import UNDECODABLE, image_header
+from mithridate.data.files import image_header, open_picture
 from mithridate.errors import InputError
 from mithridate.options.attacks import AttackOptions
 from mithridate.streams import Stream
@@ -144,13 +143,10 @@ def _picture(attack: AttackOptions, shape: tuple[int, int, int], key: str) -> Tr
     if not path.is_file():
         raise InputError(f"{key}.path: {path} does not exist or is no file: give the path of a picture.")
     _fit(f"{key}.path: {path}", image_header(path)[1], shape)
-    try:
-        with Image.open(path) as file:
-            picture = file.convert("RGBA")
-            alpha = np.asarray(picture.getchannel("A")) / 255
-            colour = np.asarray(picture.convert("L" if channels == 1 else "RGB")) / 255
-    except UNDECODABLE as error:
-        raise InputError(f"{path} cannot be decoded ({error}): replace it.") from error
+    with open_picture(path) as file:
+        picture = file.convert("RGBA")
+        alpha = np.asarray(picture.getchannel("A")) / 255
+        colour = np.asarray(picture.convert("L" if channels == 1 else "RGB")) / 255
     height, width = alpha.shape
     cover, add = np.zeros(shape), np.zeros(shape)
     cover[:, -height:, -width:] = alpha * attack.opacity

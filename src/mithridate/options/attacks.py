@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mithridate.options.base import Listed, Strict, distinct, number
+from mithridate.errors import short
+from mithridate.options.base import Count, Listed, Seeds, Strict, Whole, distinct, number, shown
 from mithridate.options.triggers import PATTERNS
 
+LONGEST = 150  # letters of an attack's name: file systems take 255, and more stands behind it
 CLEAN = "clean"  # the variant that nobody has poisoned, and the test images as they are
 
 ADDED = {"trigger", "delta"}
@@ -25,19 +27,19 @@ class AttackOptions(Strict):
     """fourpixel, onepixel, blending: added to the image with norm `delta`; patch: a white square in the lower right corner; image: a picture of your own, at `path`"""
     delta: Annotated[float, Field(gt=0)] = 1.0
     """L2 norm of the added pattern (fourpixel, onepixel, blending), pixels being in [0, 1], before clipping"""
-    size: PositiveInt = 2
+    size: Count = 2
     """pixels a side of the white square (patch)"""
     path: str | None = None
     """a picture laid over the lower right corner of the image; where it has an alpha channel, with that opacity (image)"""
     opacity: Annotated[float, Field(gt=0, le=1)] = 1.0
     """how strongly the picture covers what lies below (image)"""
-    poisoned: Annotated[list[NonNegativeInt | Share], Listed, Field(min_length=1)] = [0, 5, 25]
+    poisoned: Annotated[list[Whole | Share], Listed, Field(min_length=1)] = [0, 5, 25]
     """how many training images get the trigger and the target's label: numbers, or shares of the training set (of rab: of its task's); 0 is the clean twin"""
-    target: NonNegativeInt = 0
+    target: Whole = 0
     """class that triggered images are to be taken for"""
-    sources: Annotated[list[NonNegativeInt], Listed, Field(min_length=1)] | None = None
+    sources: Annotated[list[Whole], Listed, Field(min_length=1)] | None = None
     """classes whose images are poisoned (null: all but the target); success is measured on all classes but the target in any case"""
-    seeds: PositiveInt = 3
+    seeds: Seeds = 3
     """poisoned sets drawn for every number, each a variant of its own; sets of one seed are nested"""
 
     @model_validator(mode="after")
@@ -55,11 +57,11 @@ class AttackOptions(Strict):
         for value in values if isinstance(values, list | tuple) else [values]:
             try:
                 number = None if isinstance(value, bool) else float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 number = None
             whole = number is not None and number.is_integer() and "." not in str(value)
             if number is None or not (0 < number < 1 or (whole and number >= 0)):
-                raise ValueError(f"{value!r} is neither a number of images (0, 5, 25) nor a share of them (0.01)")
+                raise ValueError(f"{shown(value)} is neither a number of images (0, 5, 25) nor a share of them (0.01)")
         return values
 
     @field_validator("poisoned")
@@ -99,7 +101,7 @@ class AttackOptions(Strict):
 
 
 class DpaAttackOptions(AttackOptions):
-    d: Annotated[list[PositiveInt], Listed, Field(min_length=1)] = [1]
+    d: Annotated[list[Count], Listed, Field(min_length=1)] = [1]
     """for which of dpa.d the poisoned variants are trained (clean ones are trained for all)"""
 
     @field_validator("d")
@@ -135,6 +137,8 @@ def clash(attacks: Sequence[AttackOptions]) -> str | None:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         return f"two attacks are both named {twice.pop()}; join their lists `poisoned`"
+    if longest := [name for name in names if len(name) > LONGEST]:
+        return f"files would be named {short(longest[0])}, too long; give fewer sources, or the picture a shorter name"
     made: dict[str, dict[str, object]] = {}
     for attack in attacks:
         how = attack.made_by()

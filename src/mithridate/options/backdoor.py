@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
-from mithridate.options.base import Strict
+from mithridate.options.base import Strict, Whole
 from mithridate.options.models import Model
 from mithridate.options.training import NO_AUGMENTATION, TrainingOptions
 
@@ -27,5 +27,5 @@ class SingleOptions(Strict):
 class GreedyOptions(Strict):
     k: Annotated[int, Field(ge=2, le=1000)] = 10
     """partitions of the small ensemble that is attacked"""
-    points: NonNegativeInt = 6
+    points: Whole = 6
     """test images that are attacked, each by an attacker of its own who retrains base classifiers (0: no attack)"""

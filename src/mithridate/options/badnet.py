@@ -5,22 +5,14 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, model_validator
 
-from mithridate.options.base import Listed, Strict, distinct, number
+from mithridate.options.base import LONGEST_NAME, NAME, Batch, Count, Listed, Seeds, Strict, Whole, distinct, number
 from mithridate.options.models import Model
 from mithridate.options.training import TrainingOptions, plain_adam
 
 Rule = Literal["agreement", "repaired", "strip", "combination"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)]
 Path = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Points = Annotated[float, Field(gt=0, lt=100)]
@@ -67,13 +59,13 @@ class NetOptions(Strict):
 class PlantedOptions(Strict):
     trigger: Literal["square", "fourpixel", "sunglasses", "multi"] = "square"
     """what is stamped on images; multi: square, four-pixel and sunglasses, each with a target of its own"""
-    targets: Annotated[list[NonNegativeInt], Listed, Field(min_length=1)] = [0]
+    targets: Annotated[list[Whole], Listed, Field(min_length=1)] = [0]
     """class that triggered images are to be taken for; for multi three of them, in the order square, four-pixel, sunglasses"""
     poisoned: Share = 0.2
     """share of the training images that get a trigger and its target's label (of multi: in equal parts)"""
     pruning_aware: bool = False
     """plant the backdoor in those channels that clean images use, so that pruning alone cannot remove it"""
-    seeds: PositiveInt = 1
+    seeds: Seeds = 1
     """networks planted in the same way from different random numbers"""
 
     @field_validator("targets")
@@ -105,9 +97,9 @@ class SplitOptions(Strict):
 
 
 class FineTuningOptions(Strict):
-    epochs: PositiveInt = 10
+    epochs: Count = 10
     """passes over the fine-tuning part"""
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    batch_size: Batch = 32
     """images per step"""
     learning_rate: PositiveFloat = 1e-3
     """of Adam"""
@@ -123,14 +115,14 @@ class PruningAwareOptions(Strict):
 class WeightRangeOptions(Strict):
     share: Share = 0.05
     """weights of a convolution below its smallest by less than this share of their range are set to 0"""
-    rounds: PositiveInt = 5
+    rounds: Count = 5
     """rounds of pruning and fine-tuning, unless clean accuracy has dropped by `tau` before"""
     fine_tuning: FineTuningOptions = FineTuningOptions(epochs=1)
     """what follows each pruning"""
 
 
 class StripOptions(Strict):
-    overlays: PositiveInt = 100
+    overlays: Count = 100
     """clean images laid over each input (N), drawn without repetition from the overlay part"""
     frr: Share = 0.01
     """share of clean inputs that may be flagged (false rejection rate); empirical needs at least 1/frr calibration images"""
@@ -140,7 +132,7 @@ class StripOptions(Strict):
     """saturating: sum, clipped to the largest pixel; convex: mean of the two images"""
     boundary: Literal["empirical", "normal"] = "empirical"
     """how the boundary follows from clean calibration images; empirical: quantile; normal: quantile of a fitted normal distribution, which promises nothing"""
-    batch_size: PositiveInt | None = None
+    batch_size: Count | None = None
     """images that pass through the network at once, in whole inputs (null: one input's overlays on a CPU, 10,000 images on a card); may change last bits"""
 
     @model_validator(mode="after")

@@ -2,17 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
 
-from mithridate.options.base import Listed, Strict, distinct
+from mithridate.options.base import Batch, Count, Listed, Seeds, Strict, Whole, distinct
 from mithridate.options.models import Model
 from mithridate.options.training import TrainingOptions, plain_adam
 
@@ -39,13 +31,13 @@ class AdversarialTrainingOptions(Strict):
     """gf: Goodfellow et al., a fresh network, part of the loss on original and part on stored adversarial images; default: ART's own adversarial trainer, which attacks the network while it trains (attacks: fgsm, pgd)"""
     adv_ratio: Share = 0.5
     """weight of the adversarial images in the loss (gf), share of them in a batch (default)"""
-    adv_num_epochs: PositiveInt = 10
+    adv_num_epochs: Count = 10
     """passes over the training images"""
-    adv_batch_size: Annotated[int, Field(ge=2)] = 100
+    adv_batch_size: Batch = 100
     """original images per step"""
     adv_learning_rate: PositiveFloat = 1e-3
     """of Adam, at the start"""
-    adv_decay_step: PositiveInt = 1000
+    adv_decay_step: Count = 1000
     """steps after which the learning rate falls"""
     adv_decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.9
     """factor of each fall"""
@@ -68,17 +60,17 @@ class GeneratorOptions(AdversarialTrainingOptions):
     """weight α of the loss against its other part (null: 0.5 for lrp, 0.8 for suspiciousness); nce has none"""
     gamma: NonNegativeFloat = 0.5
     """weight of the neurons that are not suspicious (custom_loss: suspiciousness)"""
-    k: PositiveInt = 20
+    k: Count = 20
     """relevant pixels of a class (lrp); suspicious neurons, or feature maps of each convolution (suspiciousness)"""
     activation_threshold: float = 0
     """a neuron is active above it (suspiciousness)"""
-    num_epochs: PositiveInt = 40
+    num_epochs: Count = 40
     """passes over the images of the largest class; the other generators take as many steps"""
-    batch_size: Annotated[int, Field(ge=2)] = 100
+    batch_size: Batch = 100
     """images per step and generator"""
     learning_rate: PositiveFloat = 1e-3
     """of Adam, at the start"""
-    decay_step: PositiveInt = 1000
+    decay_step: Count = 1000
     """steps after which the learning rate falls"""
     decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.9
     """factor of each fall"""
@@ -119,9 +111,9 @@ class GradientAttackOptions(AdversarialTrainingOptions):
     """fgsm: one step of size ε along the gradient's sign; pgd: many small ones"""
     eps_steps_pgd: PositiveFloat = 0.01
     """size of a step (pgd)"""
-    max_iterations_pgd: PositiveInt = 20
+    max_iterations_pgd: Count = 20
     """steps (pgd)"""
-    num_random_init_pgd: NonNegativeInt = 1
+    num_random_init_pgd: Whole = 1
     """random starts within the ε-ball, of which the worst counts; 0: one, at the image (pgd)"""
     true_labels: bool = True
     """attack the true class; false: the class that the network predicts, as the original does (adv_training_type: default always attacks the true one)"""
@@ -147,9 +139,9 @@ class AutoAttackOptions(Strict):
         "apgd-dlr",
     ]
     """attacks that are tried one after another on what is still right (deepfool stands where the authors have FAB, which ART lacks; apgd-dlr needs 3 classes)"""
-    iterations: PositiveInt = 20
+    iterations: Count = 20
     """steps of each (square: queries)"""
-    restarts: PositiveInt = 5
+    restarts: Count = 5
     """random starts of each (deepfool has none)"""
 
     @field_validator("versions")
@@ -165,15 +157,15 @@ class AutoAttackOptions(Strict):
 class EvaluationOptions(Strict):
     attacks: Annotated[list[Attack], Listed] = ["fgsm", "pgd", "autoattack"]
     """white-box attacks on every network, with the true labels"""
-    points: PositiveInt | None = None
+    points: Count | None = None
     """test images that are attacked white-box, drawn from the seed (null: all)"""
     epsilons: list[Share] = [0.05, 0.1, 0.2, 0.3]
     """radii of the curves of robust accuracy under PGD"""
     eps_steps_pgd: PositiveFloat = 0.03
     """size of a step of PGD at the full ε; at smaller radii in proportion"""
-    max_iterations_pgd: PositiveInt = 20
+    max_iterations_pgd: Count = 20
     """steps of PGD"""
-    num_random_init_pgd: NonNegativeInt = 5
+    num_random_init_pgd: Whole = 5
     """random starts of PGD"""
     autoattack: AutoAttackOptions = AutoAttackOptions()
     """budget of AutoAttack"""
@@ -196,7 +188,7 @@ class TargetOptions(Strict):
 class DgnOptions(Strict):
     epsilon: Share = 0.3
     """largest change of a pixel, pixels being in [0, 1]"""
-    seeds: PositiveInt = 1
+    seeds: Seeds = 1
     """repetitions of everything from other random numbers"""
     target: TargetOptions = TargetOptions()
     """the undefended network"""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from mithridate.artefacts import write_bytes
+from mithridate.options.base import LARGEST
 from mithridate.options.root import Options
 
 GENERATED = "generated from src/mithridate/options by `make config`"
@@ -72,7 +73,8 @@ def _table() -> str:
         "`config.yaml` holds every key with its default. An overlay names only what differs:",
         "`snakemake --cores 2 results/dpa_cert.csv --configfile config/mnist.yaml`. One key can be changed on the command",
         "line: `--config seed=1` or, for a nested one, `--config 'dpa={k: [10, 50]}'`. A mistyped key, a wrong type or an",
-        "impossible value stops the workflow before any job starts.",
+        "impossible value stops the workflow before any job starts. Whole numbers go up to 1,000,000,000.",
+        "`mithridate check FILE` reads configuration files without running anything, and says what is wrong in which line.",
         "",
         "| key | default | allowed | meaning |",
         "|---|---|---|---|",
@@ -127,5 +129,5 @@ def _allowed(entry: dict[str, Any]) -> str:
         count = f"{entry['maxItems']} of " if "maxItems" in entry else "list of "
         return count + _allowed(items)
     words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {entry[name]:g}" for name, sign in words.items() if name in entry]
+    bounds = [f"{sign} {entry[name]:g}" for name, sign in words.items() if entry.get(name, LARGEST) != LARGEST]
     return " ".join([entry.get("type", "any"), ", ".join(bounds)]).strip()

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
-from mithridate.options.base import Listed, Strict, distinct
+from mithridate.options.base import Count, Listed, Strict, distinct
 from mithridate.options.certificates import CERTIFICATES, names
 from mithridate.options.models import Model
 from mithridate.options.training import TrainingOptions
@@ -13,7 +13,7 @@ from mithridate.options.training import TrainingOptions
 class ScoringOptions(Strict):
     precision: Literal["fp32", "bf16"] = "fp32"
     """arithmetic of the score matrix; bf16 is faster where the processor has it and reports what it changed on a sample; the last layer is fp32 in any case"""
-    batch_size: PositiveInt = 256
+    batch_size: Count = 256
     """images per forward pass; the last batch is padded, because the batch's shape changes bits"""
 
 
@@ -24,11 +24,11 @@ PARTITIONED, FINITE = names(overlapping=False), names(overlapping=True)  # certi
 class CollectiveOptions(Strict):
     chunk: Annotated[int, Field(ge=1, le=200)] = 16
     """test images whose joint worst case is solved at once; fewer is faster and bounds more loosely"""
-    nodes: PositiveInt = 1000
+    nodes: Count = 1000
     """branch-and-bound nodes of the solver for each chunk and each of its parts, for up to 50 partitions (proportionally fewer for more); where they run out, its upper bound is used, which is sound, and collective.csv counts it"""
     seconds: Annotated[float, Field(gt=0)] = 60.0
     """time limit for a chunk and radius, for a machine that stalls; a limit on `nodes` does not depend on the machine's speed"""
-    radii: Annotated[list[PositiveInt], Listed, Field(min_length=1)] = [1, 2, 5, 10, 15, 20, 25]
+    radii: Annotated[list[Count], Listed, Field(min_length=1)] = [1, 2, 5, 10, 15, 20, 25]
     """attack sizes for which it is computed"""
 
 

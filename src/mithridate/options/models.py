@@ -20,4 +20,5 @@ NAMES = (
     "dgn_conv",
 )
 
-Model = Annotated[str, Field(pattern=rf"^({'|'.join(NAMES)}|[\w.]+:\w+)$")]
+MODEL = rf"^({'|'.join(NAMES)}|[\w.]+:\w+)$"
+Model = Annotated[str, Field(pattern=MODEL)]

@@ -2,24 +2,27 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from mithridate.options.attacks import AttackOptions
-from mithridate.options.base import Listed, Strict, distinct
+from mithridate.options.base import Count, Listed, Strict, Whole, distinct
 from mithridate.options.models import Model
 from mithridate.options.training import NO_AUGMENTATION, TrainingOptions, plain_adam
 
 Positive = Annotated[float, Field(gt=0)]
 
 
+MOST_CLASSES = 50
+
+
 class RabOptions(Strict):
-    classes: Annotated[list[NonNegativeInt], Field(min_length=2)] | None = [1, 0]
+    classes: Annotated[list[Whole], Field(min_length=2)] | None = [1, 0]
     """classes to tell apart, in this order; the published tasks are pairs (null: all, which is beyond them)"""
     sigma: Annotated[list[Positive], Listed, Field(min_length=1)] = [0.5]
     """standard deviation of the Gaussian noise on every training image, pixels being in [0, 1]"""
     models: Annotated[int, Field(ge=0, le=100_000)] = 100
     """networks, each trained on a noised copy of the training set of its own (0: no RAB)"""
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
+    alpha: Annotated[float, Field(ge=1e-12, lt=0.5)] = 0.001
     """probability with which a certificate may be wrong, for each test image by itself"""
     bounds: Annotated[list[Literal["clopper-pearson", "hoeffding"]], Listed, Field(min_length=1)] = [
         "clopper-pearson",
@@ -37,12 +40,14 @@ class RabOptions(Strict):
     """architecture: rab_mlp (digits), rab_cnn (MNIST), rab_resnet (CIFAR-10), any other, or your own as package.module:function"""
     training: TrainingOptions = plain_adam(30, batch_size=32)
     """how each network is trained; augmentation would void the certificate and is refused"""
-    batch_size: PositiveInt = 256
+    batch_size: Count = 256
     """test images per forward pass"""
 
     @field_validator("classes", "sigma", "bounds", "radii")
     @classmethod
     def _distinct(cls, values: list[object] | None) -> list[object] | None:
+        if values is not None and len(values) > MOST_CLASSES:
+            raise ValueError(f"files are named by it, so give at most {MOST_CLASSES} (classes: null for all)")
         return values if values is None else distinct(values)
 
     @field_validator("models")

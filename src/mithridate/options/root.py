@@ -1,29 +1,47 @@
 """The whole configuration, and what a user is told when it is wrong."""
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
-from mithridate.errors import InputError
+from mithridate.errors import InputError, short
 from mithridate.options.attacks import DpaAttackOptions, clash
 from mithridate.options.backdoor import GreedyOptions, SingleOptions
 from mithridate.options.badnet import BadnetOptions
-from mithridate.options.base import Strict
+from mithridate.options.base import LONGEST_NAME, NAME, Strict, Whole, shown
 from mithridate.options.data import BUILTIN, DataOptions
 from mithridate.options.dgn import DgnOptions
 from mithridate.options.dpa import FINITE, PARTITIONED, DpaOptions
+from mithridate.options.models import MODEL, NAMES
 from mithridate.options.rab import RabOptions
 from mithridate.options.smoothing import SmoothingOptions
 
+MOST_SENTENCES = 5
+# pydantic's errors in the words of a configuration file
+PLAIN = {
+    "model_type": "a block of keys is needed, as in config/config.yaml",
+    "list_type": "a list is needed, as in [1, 2] or with a dash before each entry",
+    "tuple_type": "a list is needed, as in [1, 2] or with a dash before each entry",
+    "string_type": "text is needed",
+    "invalid_key": "keys must be words",
+    "recursion_loop": "the block contains itself; write its values out",
+}
+WORDS = {
+    NAME: "letters, digits and underscores are needed, a letter or digit first",
+    MODEL: f"choose one of {', '.join(NAMES)}, or give package.module:function",
+}
+
 
 class Options(Strict):
-    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")] = "digits"
+    dataset: Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)] = "digits"
     """digits, digits28, mnist, fashion_mnist, cifar10, gtsrb, or a name for your own data; also the folder's name in results/"""
     data: DataOptions = DataOptions()
     """where the data comes from"""
-    seed: NonNegativeInt = 0
+    seed: Whole = 0
     """experiment seed, from which every random stream is named"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """what training and scoring run on; auto takes a GPU where there is one"""
@@ -54,8 +72,9 @@ class Options(Strict):
     @model_validator(mode="after")
     def _known_data(self) -> Self:
         if self.data.source == "builtin" and self.dataset not in BUILTIN:
+            guess = _meant(self.dataset, BUILTIN)
             raise ValueError(
-                f"dataset: {self.dataset!r} is not one of {', '.join(BUILTIN)}; for your own data give data.source: npz, images or npy, and data.path"
+                f"dataset: {self.dataset!r} is not one of {', '.join(BUILTIN)}; {f'did you mean {guess}? ' if guess else ''}for your own data give data.source: npz, images or npy, and data.path"
             )
         if (self.data.source == "builtin") == (self.data.path is not None):
             raise ValueError("data.path goes with data.source: npz, images or npy, and they need it")
@@ -116,31 +135,67 @@ def parse(config: Mapping[str, Any]) -> Options:
     try:
         return Options.model_validate(config)
     except ValidationError as error:
-        raise InputError("; ".join(dict.fromkeys(_sentence(item) for item in error.errors()))) from None
+        sentences = list(dict.fromkeys(_sentence(item) for item in error.errors()))
+    more = f"; and {len(sentences) - MOST_SENTENCES} more" if len(sentences) > MOST_SENTENCES else ""
+    text = "; ".join(sentences[:MOST_SENTENCES]) + more
+    raise InputError(text if text.endswith("?") else f"{text}.")
 
 
 def _sentence(item: Any) -> str:
     """One pydantic error as: configuration key, what was given, what is allowed."""
-    path = [str(part) for part in item["loc"]]
-    key = ".".join(path)
-    if item["type"] == "extra_forbidden":
-        known = _keys(path[:-1])
-        close = difflib.get_close_matches(path[-1], known, 1)
-        hint = f"did you mean {'.'.join([*path[:-1], close[0]])}?" if close else f"known here: {', '.join(known)}."
-        return f"configuration key {key} is unknown; {hint}"
-    message = str(item["msg"]).removeprefix("Value error, ")
+    kind, given, path = item["type"], item["input"], [str(part) for part in item["loc"]]
+    key = ".".join(map(short, path))
+    if kind == "extra_forbidden":
+        return f"configuration key {key} is unknown; {_known(path)}"
+    if kind == "missing":
+        return f"configuration key {key} is missing; give it (config/README.md says what it is)"
+    message = PLAIN.get(kind) or str(item["msg"]).removeprefix("Value error, ")
+    message = WORDS.get(item.get("ctx", {}).get("pattern", ""), message)
     if not key:
-        return f"configuration: {message}."
-    if item["type"] == "value_error" and isinstance(item["input"], Mapping):
-        return f"configuration key {key}: {message}."
+        return f"configuration: {message}"
+    if kind == "value_error" and isinstance(given, Mapping):
+        return f"configuration key {key}: {message}"
     message = message[:1].lower() + message[1:]
-    return f"configuration key {key} is {item['input']!r}: {message} (config/README.md lists what is allowed)."
+    if kind == "literal_error" and (guess := _meant(str(given), re.findall("'([^']*)'", message))):
+        message += f"; did you mean {guess}?"
+    return f"configuration key {key} is {shown(given)}: {message} (config/README.md lists what is allowed)"
 
 
-def _keys(path: list[str]) -> list[str]:
+def _meant(given: str, known: Iterable[str]) -> str | None:
+    """A guess at what was meant."""
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(given.lower(), lower, 1)
+    return lower[close[0]] if close else None
+
+
+def _known(path: list[str]) -> str:
+    """What an unknown key may have been meant for: one like it in its block, the same one in another, or any here."""
+    *block, name = path
+    known = list(_fields(block))
+    if guess := _meant(name, known):
+        return f"did you mean {'.'.join([*block, guess])}?"
+    elsewhere = [key for key in _everywhere(Options, []) if key[-1] == name]
+    inside = [key for key in elsewhere if key[: len(block)] == block] or elsewhere
+    if inside:
+        return f"did you mean {' or '.join('.'.join(key) for key in inside[:3])}?"
+    return f"known here: {', '.join(known)}"
+
+
+def _fields(path: list[str]) -> dict[str, FieldInfo]:
     """The keys of the block at `path`, where numbers are positions in a list."""
     block: Any = Options
     for part in path:
         annotation = block if part.isdigit() else block.model_fields[part].annotation
         block = get_args(annotation)[0] if get_origin(annotation) is list else annotation
-    return list(block.model_fields)
+    return block.model_fields
+
+
+def _everywhere(block: type[BaseModel], path: list[str]) -> Iterator[list[str]]:
+    """All keys below a block; those of lists of blocks with [] behind."""
+    for name, field in block.model_fields.items():
+        yield [*path, name]
+        inner, end = (
+            (get_args(field.annotation)[0], "[]") if get_origin(field.annotation) is list else (field.annotation, "")
+        )
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _everywhere(inner, [*path, name + end])

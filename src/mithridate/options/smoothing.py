@@ -4,38 +4,31 @@ import math
 from statistics import NormalDist
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
 
-from mithridate.options.base import Listed, Strict, distinct
+from mithridate.options.base import Batch, Count, Listed, Seeds, Strict, Whole, distinct
 from mithridate.options.models import Model
 from mithridate.options.training import NO_AUGMENTATION, TrainingOptions, plain_adam
 
 Procedure = Literal["gaussian", "smoothadv", "macer"]
+SMALLEST = 1e-6  # change of a pixel, or deviation of the noise
 VICTIMS_ONLY = ("draws", "weight", "warmup_epochs")
 
 
 class ProcedureOptions(Strict):
     """Where one procedure departs from what holds for all; null: as smoothing.training or smoothing.attack says."""
 
-    epochs: PositiveInt | None = None
+    epochs: Count | None = None
     """passes of the victims over the training set (null: as smoothing.training says)"""
-    batch_size: Annotated[int, Field(ge=2)] | None = None
+    batch_size: Batch | None = None
     """images in a batch of the victims (null: as smoothing.training says)"""
     augmentation: bool = True
     """whether victims' images are augmented as smoothing.training says"""
-    attack_epochs: PositiveInt | None = None
+    attack_epochs: Count | None = None
     """passes of the attack (null: as smoothing.attack says)"""
-    attack_restart: PositiveInt | None = None
+    attack_restart: Count | None = None
     """epochs of the attack after which its network is drawn anew (null: as smoothing.attack says)"""
-    attack_weight_steps: PositiveInt | None = None
+    attack_weight_steps: Count | None = None
     """the attack's Adam steps on the network per batch, T1 (null: as smoothing.attack says)"""
     attack_vector_rate: PositiveFloat | None = None
     """the attack's learning rate of the linear system's solution (null: as smoothing.attack says)"""
@@ -56,14 +49,14 @@ class GaussianOptions(ProcedureOptions):
 class SmoothAdvOptions(ProcedureOptions):
     epsilon: PositiveFloat = 0.25
     """L2 radius of the adversarial examples"""
-    steps: PositiveInt = 2
+    steps: Count = 2
     """gradient steps towards an adversarial example, each of length 2·epsilon/steps"""
-    warmup_epochs: NonNegativeInt = 10
+    warmup_epochs: Whole = 10
     """epochs over which the radius grows to epsilon"""
 
 
 class MacerOptions(ProcedureOptions):
-    draws: Annotated[int, Field(ge=2)] = 4
+    draws: Batch = 4
     """noises per image (K)"""
     weight: NonNegativeFloat = 4.0
     """weight of the robustness loss (lambda)"""
@@ -83,19 +76,19 @@ CONSTANTS: dict[str, type[ProcedureOptions]] = {
 class BilevelOptions(Strict):
     """The attack of Mehra et al. (CVPR 2021), ApproxGrad; the paper's settings for MNIST are in config/mnist.yaml."""
 
-    epochs: PositiveInt = 20
+    epochs: Count = 20
     """passes over the target class's images"""
-    restart: PositiveInt = 10
+    restart: Count = 10
     """epochs after which the network is drawn anew; the images stay"""
-    clean_batch: PositiveInt = 200
+    clean_batch: Count = 200
     """images of the other classes in a batch"""
-    poison_batch: PositiveInt = 45
+    poison_batch: Count = 45
     """images of the target class in a batch"""
-    validation_batch: PositiveInt = 12
+    validation_batch: Count = 12
     """held-out images of the target class whose certified radius is driven down"""
-    weight_steps: PositiveInt = 10
+    weight_steps: Count = 10
     """Adam steps on the network per batch (T1)"""
-    vector_steps: PositiveInt = 10
+    vector_steps: Count = 10
     """Adam steps on the solution of the linear system per batch (T2)"""
     learning_rate: PositiveFloat = 1e-3
     """of the network"""
@@ -105,13 +98,13 @@ class BilevelOptions(Strict):
     """of the poisoned images"""
     damping: PositiveFloat = 1e-3
     """what is added to the Hessian's diagonal"""
-    draws: PositiveInt = 20
+    draws: Count = 20
     """noises per held-out image in the attacker's cost (K)"""
     beta: PositiveFloat = 16.0
     """inverse temperature of the soft votes in the attacker's cost"""
     squeeze: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3
     """by how much probabilities are kept away from 0 and 1 (a)"""
-    macer_draws: PositiveInt = 1
+    macer_draws: Count = 1
     """noises per image in the attacker's model of MACER"""
     macer_weight: NonNegativeFloat = 1.0
     """weight of the robustness loss in the attacker's model of MACER"""
@@ -120,17 +113,17 @@ class BilevelOptions(Strict):
 
 
 class CertifyOptions(Strict):
-    n0: PositiveInt = 100
+    n0: Count = 100
     """noises from which the class is chosen"""
-    n: PositiveInt = 10_000
+    n: Count = 10_000
     """noises from which its probability is bounded"""
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
+    alpha: Annotated[float, Field(ge=1e-12, lt=0.5)] = 0.001
     """probability with which a certificate may be wrong, for each test image by itself"""
-    points: PositiveInt = 16
+    points: Count = 16
     """test images of the target class that are certified, drawn at random (all where there are fewer)"""
-    other_points: NonNegativeInt = 10
+    other_points: Whole = 10
     """test images of the other classes that are certified"""
-    chunk: PositiveInt = 1000
+    chunk: Count = 1000
     """noises drawn at once; part of the noise's name, so it changes results as a seed does"""
     sequential: bool = False
     """stop as soon as the certificate at `stop_radius` is decided, by a bound that holds at every time"""
@@ -161,9 +154,9 @@ class CertifyOptions(Strict):
 class SmoothingOptions(Strict):
     procedures: Annotated[list[Procedure], Listed] = ["gaussian", "smoothadv", "macer"]
     """how victims are trained: with Gaussian noise, on adversarial examples under noise, or to maximise the certified radius (none: no smoothing)"""
-    sigma: Annotated[list[Annotated[float, Field(ge=1e-6, le=100)]], Listed, Field(min_length=1)] = [0.25]
+    sigma: Annotated[list[Annotated[float, Field(ge=SMALLEST, le=100)]], Listed, Field(min_length=1)] = [0.25]
     """standard deviation of the noise in training and certification, pixels being in [0, 1]"""
-    target: NonNegativeInt = 8
+    target: Whole = 8
     """class whose images are poisoned and whose certified radius the attack drives down"""
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.1
     """largest change of a pixel of a poisoned image"""
@@ -175,7 +168,7 @@ class SmoothingOptions(Strict):
     """also train every procedure on the poisons made against the others"""
     other_model: Model | None = "mlp"
     """another architecture, on which the poison against the first procedure is tried too"""
-    seeds: PositiveInt = 2
+    seeds: Seeds = 2
     """victims per training set, trained from different random numbers"""
     model: Model = "smoothing_digits"
     """architecture: smoothing_digits, smoothing_mnist, resnet20, any other, or your own as package.module:function"""
@@ -191,6 +184,13 @@ class SmoothingOptions(Strict):
     """MACER's constants, and what is different for it"""
     certify: CertifyOptions = CertifyOptions()
     """how victims are certified"""
+
+    @field_validator("epsilon")
+    @classmethod
+    def _large_enough(cls, epsilon: float) -> float:
+        if 0 < epsilon < SMALLEST:
+            raise ValueError(f"give 0 or at least {SMALLEST:g}; no image changes by less")
+        return epsilon
 
     @field_validator("procedures", "sigma")
     @classmethod

@@ -2,15 +2,15 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
-from mithridate.options.base import Strict
+from mithridate.options.base import Batch, Count, Strict, Whole
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AugmentationOptions(Strict):
-    crop_padding: NonNegativeInt = 1
+    crop_padding: Annotated[int, Field(ge=0, le=1000)] = 1
     """pad with this many black pixels on each side and crop back at random: shifts by up to so many pixels"""
     flip: bool = False
     """mirror left and right with probability 1/2"""
@@ -24,11 +24,11 @@ NO_AUGMENTATION = AugmentationOptions(crop_padding=0, flip=False, rotation=0, sc
 
 
 class TrainingOptions(Strict):
-    epochs: PositiveInt | None = None
+    epochs: Count | None = None
     """passes over a subset, the last batch of each being smaller (give epochs or steps, not both)"""
-    steps: PositiveInt | None = 150
+    steps: Count | None = 150
     """steps of full batches, drawn from one reshuffled pass after the other (give epochs or steps, not both)"""
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    batch_size: Batch = 32
     """images per step"""
     optimiser: Literal["sgd", "adam"] = "sgd"
     """sgd: with Nesterov momentum; adam: with its authors' constants"""
@@ -40,7 +40,7 @@ class TrainingOptions(Strict):
     """L2 penalty on every parameter"""
     decay: Literal["linear", "step", "constant"] = "linear"
     """how the learning rate falls; linear: to zero at the end; step: times decay_factor after each of decay_epochs; constant: not at all"""
-    decay_epochs: list[NonNegativeInt] = []
+    decay_epochs: list[Whole] = []
     """0-based epochs after which the learning rate falls (decay: step)"""
     decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.2
     """factor of each fall (decay: step)"""

@@ -46,7 +46,7 @@ class GoodNet:
                 f"{folder} holds no {LABEL}: give the folder goodnet of a network in results/, as in"
                 " results/digits28/badnet/square-t0-r0.2-n0/goodnet."
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{label} is damaged: {AGAIN}.") from error
         for name, expected in digests.items():
             if digest(folder / name) != expected:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from mithridate.artefacts import open_hdf5, read_attributes, write_hdf5
-from mithridate.errors import InputError
+from mithridate.errors import InputError, brief
 from mithridate.options.badnet import StripOptions
 from mithridate.progress import Progress
 from mithridate.repair.split import Split
@@ -67,10 +67,17 @@ def load_detector(path: str | Path, network: nn.Module, device: str = "cpu") -> 
         overlays, calibration = file["overlays"][()], file["calibration"][()]
     try:
         options, seed = StripOptions(**json.loads(attributes["options"])), int(attributes["seed"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is no detector of this workflow ({error}): delete it and make it again.") from error
-    strip = Strip(network, overlays, options=options, seed=seed, device=device)
-    return Detector(strip, overlays, calibration, calibrate(calibration, options.frr, options.boundary))
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is no detector of this workflow ({brief(error)}): delete it and make it again."
+        ) from error
+    if overlays.ndim != 4 or calibration.ndim != 1:
+        raise InputError(f"{path} holds no overlays [n,C,H,W] and their statistics [n]: copy or make it again.")
+    try:
+        strip = Strip(network, overlays, options=options, seed=seed, device=device)
+        return Detector(strip, overlays, calibration, calibrate(calibration, options.frr, options.boundary))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def whole(images: np.ndarray) -> np.ndarray:

@@ -139,7 +139,7 @@ def _notes(content: Content) -> tuple[float, tuple[int, int] | None]:
         scale = float(attributes["input_scale"]) if attribute.shape == () and attribute.dtype.kind == "f" else math.nan
     try:
         sides = json.loads(size) if size else None
-    except ValueError:
+    except (ValueError, RecursionError):
         sides = ()
     if not 0 < scale < math.inf or not (sides is None or (whole(sides) and len(sides) == 2)):
         raise InputError(f"{path}: the attributes input_scale and image_size are damaged: copy or save it again.")

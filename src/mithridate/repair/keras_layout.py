@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from mithridate.data.checks import shape_text
-from mithridate.errors import InputError
-from mithridate.hdf5_guard import check_stored, damage, member, open_foreign, read_texts, short
+from mithridate.errors import InputError, short
+from mithridate.hdf5_guard import check_stored, damage, member, open_foreign, read_texts
 from mithridate.hdf5_heaps import check_heaps
 
 # More than networks of these kinds have.

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from mithridate.data.checks import shape_text
-from mithridate.errors import InputError
-from mithridate.hdf5_guard import short
+from mithridate.errors import InputError, short
 from mithridate.repair.keras_layout import (
     PLAIN,
     RELU,

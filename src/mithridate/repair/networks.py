@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from mithridate.artefacts import read_safetensors, write_safetensors
-from mithridate.errors import InputError
+from mithridate.errors import InputError, short
 from mithridate.models.deepid import DeepID
+from mithridate.models.registry import builder
 from mithridate.scoring.network import empty_network, fill
 from mithridate.training.stack import SKIPPED
 
@@ -73,6 +75,7 @@ def read_networks(
             f"{path} is of the architecture {kind.model!r}, which is not built in: name it yourself (--model,"
             " badnet.model)."
         )
+    _check_size(path, kind, sum(tensor.size for tensor in tensors.values()))
     networks = {}
     for name, prefix in prefixes.items():
         tensor = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
@@ -89,6 +92,20 @@ def read_network(path: str | Path, device: str = "cpu", *, own: str | None = Non
     if list(networks) != [""]:
         raise InputError(f"{path} holds {len(networks)} named networks, not one: give the file of a single network.")
     return networks[""], kind
+
+
+def _check_size(path: str | Path, kind: Kind, values: int) -> None:
+    """That a built-in architecture has no more weights than the file, before any memory is taken for them."""
+    if ":" in kind.model:
+        return
+    try:
+        with torch.device("meta"):
+            network = builder(kind.model)(*kind.shape, kind.num_classes)
+        fits = sum(parameter.numel() for parameter in network.parameters()) <= values
+    except (InputError, RuntimeError, ValueError, OverflowError):  # images too small or too large for it
+        fits = False
+    if not fits:
+        raise InputError(f"{path} does not hold the tensors of a {short(kind.model)}: copy or make it again.")
 
 
 def _kind(about: Mapping[str, Any]) -> Kind:
