@@ -38,6 +38,21 @@ onstart:
         gpus(None)
 
 
+# On a cluster these run where Snakemake does: they take seconds, and computing nodes often have no network.
+LIGHT = (
+    "make_data",
+    "tabulate_",
+    "plot_",
+    "show_",
+    "describe_",
+    "sample_images",
+    "deliver_",
+    "export_keras",
+    "refuse_",
+)
+workflow.localrules(*(rule.name for rule in workflow.rules if rule.name.startswith(LIGHT)))
+
+
 wildcard_constraints:
     dataset=any_of(sorted({OPTIONS.dataset, OPTIONS.enlarged})),
     place=any_of([OPTIONS.dataset, f"{OPTIONS.dataset}/rab/{OPTIONS.rab.task}"]),
@@ -84,3 +99,9 @@ rule all:
         expand("results/{table}.csv", table=shown_tables()),
         "results/findings.csv",
         rules.all_pictures.input,
+
+
+# --config on the command line replaces a profile's; without this, networks would then be trained without cards.
+onstart:
+    if OPTIONS.device == "auto" and workflow.non_local_exec:
+        raise WorkflowError("device: auto cannot be decided on a login node: add device=cuda (or cpu) to --config.")
