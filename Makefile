@@ -9,13 +9,18 @@ TESTS ?= tests
 # Jobs start twice as fast when packages keep their compiled bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: cert all test env report config bench lint fuzz audit
+.PHONY: cert all test cluster env report config bench lint fuzz audit
 
 cert: env
 	$(SNAKEMAKE) --cores all results/dpa_cert.csv
 
 test: env
 	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+
+# The tests on a SLURM of one node that they start themselves; as root, with Debian's slurm-wlm and munge.
+cluster: env
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[slurm]'
+	MITHRIDATE_CLUSTER=1 $(BIN)/python -m pytest tests/cluster
 
 env: $(STAMP)
 

@@ -30,27 +30,14 @@ include: "workflow/rules/badnet.smk"
 include: "workflow/rules/dgn.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/papers.smk"
+include: "workflow/rules/cluster.smk"
 
 
 # A dry run refuses them where it lists them.
 onstart:
+    check_cluster()
     if any("gpu" in job.rule.resources for job in workflow.dag.needrun_jobs()):
         gpus(None)
-
-
-# On a cluster these run where Snakemake does: they take seconds, and computing nodes often have no network.
-LIGHT = (
-    "make_data",
-    "tabulate_",
-    "plot_",
-    "show_",
-    "describe_",
-    "sample_images",
-    "deliver_",
-    "export_keras",
-    "refuse_",
-)
-workflow.localrules(*(rule.name for rule in workflow.rules if rule.name.startswith(LIGHT)))
 
 
 wildcard_constraints:
@@ -99,9 +86,3 @@ rule all:
         expand("results/{table}.csv", table=shown_tables()),
         "results/findings.csv",
         rules.all_pictures.input,
-
-
-# --config on the command line replaces a profile's; without this, networks would then be trained without cards.
-onstart:
-    if OPTIONS.device == "auto" and workflow.non_local_exec:
-        raise WorkflowError("device: auto cannot be decided on a login node: add device=cuda (or cpu) to --config.")

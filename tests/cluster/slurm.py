@@ -37,6 +37,9 @@ SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0
 SlurmdParameters=config_overrides
 GresTypes=gpu
 KillWait=2
+MinJobAge=3600
+TaskProlog={folder}/task_prolog
+Epilog={folder}/epilog
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=64000 Gres=gpu:{cards}
 PartitionName=cpu Nodes={host} Default=YES
 PartitionName=gpu Nodes={host}
@@ -64,6 +67,7 @@ def cluster(folder: Path):
     INSTALLED.mkdir(exist_ok=True)
     try:
         for link in links:
+            link.unlink(missing_ok=True)  # of a run that was killed
             link.symlink_to(folder / link.name)
         for command in daemon_commands(folder):
             log = (folder / f"{command[0]}.out").open("w")
@@ -97,6 +101,15 @@ def configure(folder: Path) -> None:
     (folder / "slurm.conf").write_text(text)
     (folder / "gres.conf").write_text(f"Name=gpu File={folder}/card[0-{CARDS - 1}]\n")
 
+    # SLURM itself writes down who has which card when: at the start of every process it launches, and when a job ends.
+    hooks = {
+        "task_prolog": f'echo "$SLURM_JOB_ID start $(date +%s.%N) ${{CUDA_VISIBLE_DEVICES:-none}}" >> {folder}/cards\n',
+        "epilog": f'echo "$SLURM_JOB_ID end $(date +%s.%N) -" >> {folder}/cards\n',
+    }
+    for name, line in hooks.items():
+        (folder / name).write_text(f"#!/bin/sh\n{line}")
+        (folder / name).chmod(0o755)
+
 
 def daemon_commands(folder: Path) -> list[list[str]]:
     conf = str(folder / "slurm.conf")
@@ -122,8 +135,10 @@ def said(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
-def wait_for(condition, what: str, seconds: float = 30) -> None:
+def wait_for(condition, what: str, seconds: float = 30):
+    """What a condition gives as soon as that is true."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.1)
+    return value

@@ -1,0 +1,32 @@
+# What is different on a cluster (profiles/slurm); no rules here.
+import os
+import sys
+
+# These run where Snakemake does: they take seconds, and computing nodes often have no network.
+LIGHT = "make_data|(tabulate|plot|show|describe|sample|deliver|refuse)_.*|export_keras"
+workflow.localrules(*(rule.name for rule in workflow.rules if re.fullmatch(LIGHT, rule.name)))
+
+# A job that fails is submitted again; were it tried again on its node as well, attempts would multiply.
+if workflow.remote_exec:
+    for each in workflow.rules:
+        each.restart_times = 0
+
+# The SLURM plugin (2.8) starts every task of a job array as the first one's job, lets that run the task's own command,
+# and then fails the task where the first one's output is missing
+# (https://github.com/snakemake/snakemake-executor-plugin-slurm/issues/447). Here the task becomes its own command.
+ARRAY = [word.partition("=")[2] for word in sys.argv if word.startswith("--slurm-jobstep-array-execs=")]
+if ARRAY and os.environ["SLURM_ARRAY_TASK_ID"] != os.environ["SLURM_ARRAY_TASK_MIN"]:
+    from snakemake_executor_plugin_slurm_jobstep import _decompress_array_task_call
+
+    command = _decompress_array_task_call(ARRAY[0], int(os.environ["SLURM_ARRAY_TASK_ID"]))
+    os.execv("/bin/sh", ["sh", "-c", command])
+
+
+onstart:
+    if OPTIONS.device == "auto" and workflow.non_local_exec:
+        # --config on the command line replaces the profile's; networks would be trained without cards.
+        raise WorkflowError("device: auto cannot be decided on a login node: add device=cuda (or cpu) to --config.")
+    limited = workflow.nodes not in (None, sys.maxsize) or "gpu" in workflow.global_resources
+    if limited and getattr(workflow.executor_settings, "array_jobs", None) not in (None, "none"):
+        # The plugin would wait for ever for the rest of an array (…/issues/473).
+        raise WorkflowError("--jobs and --resources gpu cannot limit job arrays: add --slurm-array-jobs none.")
