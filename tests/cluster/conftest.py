@@ -76,7 +76,7 @@ def alone(tmp_path_factory) -> Project:
 @pytest.fixture(scope="session")
 def story(cluster, on_cluster) -> Story:
     """A trainer is killed; when all slices are trained nevertheless, Snakemake is; a second call does what is left."""
-    with started(on_cluster, cluster / "first.txt") as said:
+    with started(on_cluster, cluster / "first.txt") as (_, said):
         killed = slurm.wait_for(lambda: said() and kill_trainer(on_cluster.folder), "a trainer", 120)
         trained = r"Finished jobid: \d+ \(Rule: train_slice\)"
         slurm.wait_for(lambda: len(re.findall(trained, said())) == SLICES, "all slices", 240)
@@ -85,8 +85,8 @@ def story(cluster, on_cluster) -> Story:
     slurm.wait_for(lambda: not slurm.said("squeue", "--noheader"), "an empty queue")
 
     assert on_cluster.run("--unlock", dpa=DPA).returncode == 0
-    with started(on_cluster, cluster / "second.txt") as said:
-        slurm.wait_for(lambda: "Finished jobid: 0 " in said(), "the table", 240)
+    with started(on_cluster, cluster / "second.txt") as (running, said):
+        slurm.wait_for(lambda: said() and running.poll() == 0, "the table", 240)
     shown = slurm.said("scontrol", "--oneliner", "show", "job").splitlines()
     jobs = [dict(re.findall(r"(\w+)=(\S+)", line)) for line in shown]
     cards = [line.split() for line in (cluster / "cards").read_text().splitlines()]
@@ -95,7 +95,7 @@ def story(cluster, on_cluster) -> Story:
 
 @contextmanager
 def started(project: Project, output: Path):
-    """The run on the cluster, killed at the end of the block; gives what it printed so far, and fails when it does."""
+    """The run on the cluster, killed at the end of the block, and what it printed so far, which fails when it does."""
     profile = ("--workflow-profile", "profiles/slurm", "--set-scatter", f"slices={SLICES}")
     command = project.command(TARGET, *profile, config=("device=cpu",), dpa=DPA)
     running = subprocess.Popen(
@@ -109,7 +109,7 @@ def started(project: Project, output: Path):
         return output.read_text()
 
     try:
-        yield said
+        yield running, said
     finally:
         with suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)

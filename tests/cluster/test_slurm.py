@@ -98,11 +98,11 @@ def test_a_command_that_loses_the_profiles_device_is_refused(cluster, on_cluster
 
 
 def test_at_the_papers_scale_each_rule_asks_for_what_it_needs(cluster, on_cluster):
-    overlays = ("--configfile", "config/cifar10.yaml", "config/backdoors.yaml")
-    done = on_cluster.run("-n", "--workflow-profile", "profiles/slurm", *overlays, dpa=None)
+    profile = ("--workflow-profile", "profiles/slurm", "--configfile", "config/cifar10.yaml")
+    done = on_cluster.run("-n", TARGET, "results/smoothing_cert.csv", *profile, dpa=None)
     assert done.returncode == 0, done.stdout
     blocks = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)", done.stdout, re.M)
-    assert {rule for rule, _ in blocks} >= {"train_slice", "train_poisoned_slice", "make_poison", "certify_victims"}
+    assert {rule for rule, _ in blocks} >= {"train_slice", "gather_scores", "make_poison", "certify_victims"}
     for rule, resources in blocks:
         asked = dict(pair.split("=") for pair in resources.split(", ") if "=" in pair)
         assert asked["slurm_partition"] == ("gpu" if asked.get("gpu") == "1" else "cpu"), rule
