@@ -16,7 +16,7 @@ def rules_with_card() -> set[str]:
     for rule in re.split(r"^ *(?:use )?rule ", RULES, flags=re.M)[1:]:
         head, body = rule.split(":\n", 1)
         base, _, name = head.removesuffix(" with").partition(" as ")
-        if "gpu=GPUS" in body or base in found:
+        if "gpu=gpus" in body or base in found:
             found.add(name or base)
     return found
 

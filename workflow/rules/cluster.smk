@@ -3,7 +3,7 @@ import os
 import sys
 
 # These run where Snakemake does: they take seconds, and computing nodes often have no network.
-LIGHT = "make_data|(tabulate|plot|show|describe|sample|deliver|refuse)_.*|export_keras"
+LIGHT = "make_data|(tabulate|plot|show|describe|sum_up|sample|deliver|refuse)_.*|export_keras|record"
 workflow.localrules(*(rule.name for rule in workflow.rules if re.fullmatch(LIGHT, rule.name)))
 
 # A job that fails is submitted again; were it tried again on its node as well, attempts would multiply.
@@ -22,11 +22,12 @@ if ARRAY and os.environ["SLURM_ARRAY_TASK_ID"] != os.environ["SLURM_ARRAY_TASK_M
     os.execv("/bin/sh", ["sh", "-c", command])
 
 
-onstart:
+def check_cluster() -> None:
+    """Refuses what would go wrong without a word on a cluster: training without cards, and waiting for ever."""
     if OPTIONS.device == "auto" and workflow.non_local_exec:
-        # --config on the command line replaces the profile's; networks would be trained without cards.
+        # --config on the command line replaces the profile's.
         raise WorkflowError("device: auto cannot be decided on a login node: add device=cuda (or cpu) to --config.")
     limited = workflow.nodes not in (None, sys.maxsize) or "gpu" in workflow.global_resources
     if limited and getattr(workflow.executor_settings, "array_jobs", None) not in (None, "none"):
-        # The plugin would wait for ever for the rest of an array (…/issues/473).
+        # The plugin would wait for the rest of an array (…/issues/473).
         raise WorkflowError("--jobs and --resources gpu cannot limit job arrays: add --slurm-array-jobs none.")
