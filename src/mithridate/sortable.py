@@ -14,6 +14,11 @@ th button {{ font: inherit; font-weight: 600; border: 0; background: none; curso
 th[aria-sort=ascending] button::after {{ content: " \\2191"; }}
 th[aria-sort=descending] button::after {{ content: " \\2193"; }}
 td.text, th.text {{ text-align: left; }}
+td.long {{ white-space: normal; min-width: 14em; overflow-wrap: anywhere; }}
+td.good {{ background: #d7f0e4; }}
+td.bad {{ background: #fbdcc9; }}
+td.open {{ background: #eeeeee; }}
+thead th {{ position: sticky; top: 0; background: white; }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{same}</p>
@@ -25,11 +30,11 @@ document.querySelectorAll("th").forEach((th, column) => th.querySelector("button
   const up = th.getAttribute("aria-sort") !== "ascending";
   document.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
   th.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const key = row => row.cells[column].dataset.value;
+  const text = th.classList.contains("text"), key = row => row.cells[column].dataset.value;
   const compare = (a, b) => {{
-    const x = parseFloat(key(a)), y = parseFloat(key(b));
-    const order = isNaN(x) || isNaN(y) ? key(a).localeCompare(key(b)) : x - y;
-    return up ? order : -order;
+    const x = key(a), y = key(b);
+    if (x === "" || y === "") return (x === "") - (y === "");  // nothing is known: at the end, either way
+    return (up ? 1 : -1) * (text ? x.localeCompare(y) : parseFloat(x) - parseFloat(y));
   }};
   const rows = [...document.querySelectorAll("tbody tr")].sort(compare);
   document.querySelector("tbody").append(...rows);
@@ -39,6 +44,8 @@ document.querySelectorAll("th").forEach((th, column) => th.querySelector("button
 
 
 LONG = 12  # rows
+SENTENCE = 50  # letters beyond which a text is wrapped
+MARKS = {"changed": "open"}  # words that are seen from afar: green, orange or grey
 
 
 def page(table: pd.DataFrame, title: str) -> str:
@@ -61,8 +68,10 @@ def page(table: pd.DataFrame, title: str) -> str:
 
 
 def _cell(value: object, is_text: bool) -> str:
-    exact = html.escape(str(value)) if _shown(value) else ""
-    return f'<td{_class(is_text)} data-value="{exact}">{html.escape(_shown(value))}</td>'
+    shown = _shown(value)
+    exact = html.escape(str(value)) if shown else ""
+    more = [MARKS.get(shown, ""), "long" if len(shown) > SENTENCE else ""]
+    return f'<td{_class(is_text, *more)} data-value="{exact}">{html.escape(shown)}</td>'
 
 
 def _shown(value: object) -> str:
@@ -71,5 +80,6 @@ def _shown(value: object) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def _class(is_text: bool) -> str:
-    return ' class="text"' if is_text else ""
+def _class(is_text: bool, *more: str) -> str:
+    names = " ".join(filter(None, ["text" if is_text else "", *more]))
+    return f' class="{names}"' if names else ""

@@ -374,24 +374,26 @@ def own_stamp() -> str:
     return mithridate.closure.stamp(OPTIONS.data.path) if OPTIONS.data.source in ("images", "npy") else ""
 
 
-# Final tables and their category in the report.
+# Final tables and their category in the report, where numbers make the order.
 TABLES = {
-    "dpa_cert": "Partition aggregation",
-    "dpa_summary": "Partition aggregation",
-    "backdoor_matrix": "Backdoors",
-    "backdoor_runs": "Backdoors",
-    "rab_cert": "RAB",
-    "smoothing_cert": "Randomized smoothing",
-    "smoothing_claims": "Randomized smoothing",
-    "badnet_repair": "BadNet repair",
-    "dgn_robustness": "Adversarial data",
+    "dpa_cert": "2 Partition aggregation",
+    "dpa_summary": "2 Partition aggregation",
+    "backdoor_matrix": "3 Backdoors",
+    "backdoor_runs": "3 Backdoors",
+    "rab_cert": "4 RAB",
+    "smoothing_cert": "5 Randomized smoothing",
+    "smoothing_claims": "5 Randomized smoothing",
+    "badnet_repair": "6 BadNet repair",
+    "dgn_robustness": "7 Adversarial data",
 }
+THIS_RUN = "8 This run"
+ABOUT = ["configuration", "origins", "times"]  # tables about the run itself
 
 
 def shown_tables() -> list[str]:
-    present = {"Backdoors": bool(ATTACKS), "RAB": OPTIONS.rab.models > 0}
-    present |= {"Randomized smoothing": bool(VICTIMS), "BadNet repair": bool(NETS)}
-    present |= {"Adversarial data": bool(OPTIONS.dgn.systems)}
+    present = {"3 Backdoors": bool(ATTACKS), "4 RAB": OPTIONS.rab.models > 0}
+    present |= {"5 Randomized smoothing": bool(VICTIMS), "6 BadNet repair": bool(NETS)}
+    present |= {"7 Adversarial data": bool(OPTIONS.dgn.systems)}
     return [table for table, category in TABLES.items() if present.get(category, True)]
 
 
@@ -414,6 +416,11 @@ def recorded_pictures() -> list[str]:
     names += ["badnet/defences"] if NETS else []
     names += ["dgn/matrix"] if OPTIONS.dgn.systems else []
     return [f"results/pictures/{name}.svg" for name in names]
+
+
+def used_data() -> list[str]:
+    """The data set, and its enlarged form where a part needs it."""
+    return sorted({OPTIONS.dataset, *([OPTIONS.enlarged] if NETS or OPTIONS.dgn.systems else [])})
 
 
 def rab_pictures() -> list[str]:
@@ -452,9 +459,12 @@ def dgn_pictures() -> list[str]:
     return [f"results/pictures/dgn/{name}.svg" for name in ("matrix", "curves")] + repeats
 
 
+def greedy_table() -> list[str]:
+    return [f"results/{OPTIONS.dataset}/dpa/clean/k{OPTIONS.greedy.k}d1/greedy.csv"] if OPTIONS.greedy.points else []
+
+
 def greedy_picture() -> list[str]:
-    folder = f"results/{OPTIONS.dataset}/dpa/clean/k{OPTIONS.greedy.k}d1/pictures"
-    return [f"{folder}/greedy.svg"] if OPTIONS.greedy.points else []
+    return [str(Path(table).parent / "pictures" / "greedy.svg") for table in greedy_table()]
 
 
 def variants_of(attack: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ rule plot_certified_accuracy:
         picture=report(
             "results/pictures/certified_accuracy.svg",
             caption="../report/picture.rst",
-            category="Partition aggregation",
+            category="2 Partition aggregation",
             subcategory="Overview",
             labels={"result": "certified accuracy"},
         ),
@@ -33,7 +33,7 @@ rule plot_family:
         vote_margins=report(
             "results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/vote_margins.svg",
             caption="../report/vote_margins.rst",
-            category="Partition aggregation",
+            category="2 Partition aggregation",
             subcategory="k{k}d{d}{seeds}",
             labels={"result": "vote margins"},
         ),
@@ -41,7 +41,7 @@ rule plot_family:
         partition_sizes=report(
             "results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/partition_sizes.svg",
             caption="../report/partition_sizes.rst",
-            category="Partition aggregation",
+            category="2 Partition aggregation",
             subcategory="k{k}d{d}{seeds}",
             labels={"result": "partition sizes"},
         ),
@@ -49,7 +49,7 @@ rule plot_family:
         base_accuracies=report(
             "results/{dataset}/dpa/clean/k{k}d{d}{seeds}/pictures/base_accuracies.svg",
             caption="../report/base_accuracies.rst",
-            category="Partition aggregation",
+            category="2 Partition aggregation",
             subcategory="k{k}d{d}{seeds}",
             labels={"result": "base accuracies"},
         ),
@@ -72,7 +72,7 @@ rule plot_trigger:
         picture=report(
             "results/{dataset}/data/triggered/{trigger}.svg",
             caption="../report/picture.rst",
-            category="Backdoors",
+            category="3 Backdoors",
             subcategory="Triggers",
             labels={"result": "{trigger}"},
         ),
@@ -96,7 +96,7 @@ rule plot_backdoor:
         success_rate=report(
             "results/pictures/backdoor/{attack}/success_rate.svg",
             caption="../report/success_rate.rst",
-            category="Backdoors",
+            category="3 Backdoors",
             subcategory="{attack}",
             labels={"result": "attack success rate"},
         ),
@@ -104,7 +104,7 @@ rule plot_backdoor:
         certified_and_empirical=report(
             "results/pictures/backdoor/{attack}/certified_and_empirical.svg",
             caption="../report/certified_and_empirical.rst",
-            category="Backdoors",
+            category="3 Backdoors",
             subcategory="{attack}",
             labels={"result": "certified and empirical"},
         ),
@@ -112,7 +112,7 @@ rule plot_backdoor:
         certified_clean_clean=report(
             "results/pictures/backdoor/{attack}/certified_clean_clean.svg",
             caption="../report/certified_clean_clean.rst",
-            category="Backdoors",
+            category="3 Backdoors",
             subcategory="{attack}: certified, clean test images",
             labels={"result": "certified accuracy", "trained on": "clean"},
         ),
@@ -120,7 +120,7 @@ rule plot_backdoor:
         certified_clean_triggered=report(
             "results/pictures/backdoor/{attack}/certified_clean_triggered.svg",
             caption="../report/certified_clean_triggered.rst",
-            category="Backdoors",
+            category="3 Backdoors",
             subcategory="{attack}: certified, triggered test images",
             labels={"result": "certified accuracy", "trained on": "clean"},
         ),
@@ -128,7 +128,7 @@ rule plot_backdoor:
         certified_poisoned_clean=report(
             "results/pictures/backdoor/{attack}/certified_poisoned_clean.svg",
             caption="../report/certified_poisoned_clean.rst",
-            category="Backdoors",
+            category="3 Backdoors",
             subcategory="{attack}: certified, clean test images",
             labels={"result": "certified accuracy", "trained on": "poisoned"},
         ),
@@ -136,7 +136,7 @@ rule plot_backdoor:
         certified_poisoned_triggered=report(
             "results/pictures/backdoor/{attack}/certified_poisoned_triggered.svg",
             caption="../report/certified_poisoned_triggered.rst",
-            category="Backdoors",
+            category="3 Backdoors",
             subcategory="{attack}: certified, triggered test images",
             labels={"result": "certified accuracy", "trained on": "poisoned"},
         ),
@@ -161,7 +161,7 @@ rule plot_greedy:
         picture=report(
             "results/{dataset}/dpa/clean/k{k}d1/pictures/greedy.svg",
             caption="../report/picture.rst",
-            category="Backdoors",
+            category="3 Backdoors",
             subcategory="Attacks on votes",
             labels={"result": "certificate and real attack, k = {k}"},
         ),
@@ -184,7 +184,7 @@ rule plot_noised:
         clean=report(
             "results/pictures/rab/{rab_variant}/clean.svg",
             caption="../report/noised_clean.rst",
-            category="RAB",
+            category="4 RAB",
             subcategory="Trained on {rab_variant}",
             labels={"test images": "clean"},
         ),
@@ -192,7 +192,7 @@ rule plot_noised:
         triggered=report(
             "results/pictures/rab/{rab_variant}/triggered.svg",
             caption="../report/noised_triggered.rst",
-            category="RAB",
+            category="4 RAB",
             subcategory="Trained on {rab_variant}",
             labels={"test images": "triggered"},
         ),
@@ -216,7 +216,7 @@ rule plot_smoothing:
         average_radii=report(
             "results/pictures/smoothing/average_radii.svg",
             caption="../report/average_radii.rst",
-            category="Randomized smoothing",
+            category="5 Randomized smoothing",
             subcategory="Overview",
             labels={"result": "average certified radius"},
         ),
@@ -224,7 +224,7 @@ rule plot_smoothing:
         transfer=report(
             "results/pictures/smoothing/transfer.svg",
             caption="../report/transfer.rst",
-            category="Randomized smoothing",
+            category="5 Randomized smoothing",
             subcategory="Overview",
             labels={"result": "every poison against every victim"},
         ),
@@ -247,7 +247,7 @@ rule plot_victims:
         picture=report(
             "results/pictures/smoothing/{procedure}-s{noise}{other}.svg",
             caption="../report/picture.rst",
-            category="Randomized smoothing",
+            category="5 Randomized smoothing",
             subcategory="Certified accuracy",
             labels={"result": "{procedure}, σ = {noise}{other}"},
         ),
@@ -272,7 +272,7 @@ rule plot_poison:
         picture=report(
             "results/{dataset}/smoothing/poison/{training_set}.svg",
             caption="../report/picture.rst",
-            category="Randomized smoothing",
+            category="5 Randomized smoothing",
             subcategory="Poisoned images",
             labels={"result": "{training_set}"},
         ),
@@ -300,7 +300,7 @@ rule plot_badnet:
         pruning=report(
             "results/{net}/pictures/pruning.svg",
             caption="../report/pruning.rst",
-            category="BadNet repair",
+            category="6 BadNet repair",
             subcategory=lambda wildcards: NETS[wildcards.net].name,
             labels={"result": "pruning"},
         ),
@@ -308,7 +308,7 @@ rule plot_badnet:
         statistic=report(
             "results/{net}/pictures/statistic.svg",
             caption="../report/statistic.rst",
-            category="BadNet repair",
+            category="6 BadNet repair",
             subcategory=lambda wildcards: NETS[wildcards.net].name,
             labels={"result": "STRIP's statistic"},
         ),
@@ -316,7 +316,7 @@ rule plot_badnet:
         answers=report(
             "results/{net}/pictures/answers.svg",
             caption="../report/answers.rst",
-            category="BadNet repair",
+            category="6 BadNet repair",
             subcategory=lambda wildcards: NETS[wildcards.net].name,
             labels={"result": "what the repaired network says"},
         ),
@@ -345,7 +345,7 @@ rule plot_defences:
         picture=report(
             "results/pictures/badnet/defences.svg",
             caption="../report/picture.rst",
-            category="BadNet repair",
+            category="6 BadNet repair",
             subcategory="Overview",
             labels={"result": "every defence of every network"},
         ),
@@ -368,7 +368,7 @@ rule plot_robustness:
         matrix=report(
             "results/pictures/dgn/matrix.svg",
             caption="../report/matrix.rst",
-            category="Adversarial data",
+            category="7 Adversarial data",
             subcategory="Overview",
             labels={"result": "every network under every attack"},
         ),
@@ -376,7 +376,7 @@ rule plot_robustness:
         curves=report(
             "results/pictures/dgn/curves.svg",
             caption="../report/curves.rst",
-            category="Adversarial data",
+            category="7 Adversarial data",
             subcategory="Overview",
             labels={"result": "white-box PGD against ε"},
         ),
@@ -401,7 +401,7 @@ rule plot_adversarial:
         picture=report(
             "results/{dataset}/dgn/s{repeat}/{system}/examples.svg",
             caption="../report/picture.rst",
-            category="Adversarial data",
+            category="7 Adversarial data",
             subcategory="Examples",
             labels={"result": "{system}, repetition {repeat}"},
         ),
@@ -426,7 +426,7 @@ rule plot_generators:
         picture=report(
             "results/{dataset}/dgn/s{repeat}/{loss}/history.svg",
             caption="../report/picture.rst",
-            category="Adversarial data",
+            category="7 Adversarial data",
             subcategory="Training of generators",
             labels={"result": "{loss}, repetition {repeat}"},
         ),
@@ -449,7 +449,7 @@ rule plot_relevance:
         picture=report(
             "results/{dataset}/dgn/s{repeat}/relevance.svg",
             caption="../report/picture.rst",
-            category="Adversarial data",
+            category="7 Adversarial data",
             subcategory="Target",
             labels={"result": "relevant pixels, repetition {repeat}"},
         ),
@@ -473,7 +473,7 @@ rule plot_suspicious:
         picture=report(
             "results/{dataset}/dgn/s{repeat}/suspicious.svg",
             caption="../report/picture.rst",
-            category="Adversarial data",
+            category="7 Adversarial data",
             subcategory="Target",
             labels={"result": "suspicious units, repetition {repeat}"},
         ),
@@ -488,23 +488,48 @@ rule plot_suspicious:
         "../scripts/plot_suspicious.py"
 
 
+# What the run was. The jobs are those that Snakemake's records name behind the tables, so that this asks for no job and
+# does not depend on what else has run; a job without a measurement is counted and said to be unmeasured.
 rule describe_run:
     input:
-        expand(
-            "results/{dataset}/dpa/clean/{ensemble}/scores.h5",
-            dataset=OPTIONS.dataset,
-            ensemble=RUNS.ensembles[0].name,
-        ),
+        tables=expand("results/{table}.csv", table=shown_tables()) + greedy_table(),
+        data=expand("results/{dataset}/data/clean.h5", dataset=used_data()),
     output:
-        "results/pictures/run.rst",
+        configuration="results/run/configuration.csv",
+        origins="results/run/origins.csv",
+        times="results/run/times.csv",
+        text="results/run/run.rst",
     log:
         "results/logs/describe_run.log",
     conda:
         "../../envs/mithridate.yaml"
     params:
         code=code("describe_run.py"),
+        config=OPTIONS.model_dump(mode="json"),
+        reported=THIS_RUN,
     script:
         "../scripts/describe_run.py"
+
+
+rule plot_times:
+    input:
+        times="results/run/times.csv",
+    output:
+        picture=report(
+            "results/pictures/run/times.svg",
+            caption="../report/picture.rst",
+            category=THIS_RUN,
+            labels={"result": "run times and memory, picture"},
+        ),
+        caption="results/pictures/run/times.rst",
+    log:
+        "results/logs/plot_times.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("plot_times.py"),
+    script:
+        "../scripts/plot_times.py"
 
 
 rule show_table:
@@ -514,14 +539,14 @@ rule show_table:
         report(
             "results/pictures/{table}.html",
             caption="../report/table.rst",
-            category=lambda wildcards: TABLES[wildcards.table],
-            subcategory="Tables",
+            category=lambda wildcards: TABLES.get(wildcards.table, THIS_RUN),
+            subcategory=lambda wildcards: "Tables" if wildcards.table in TABLES else None,
             labels={"result": "table {table}.csv"},
         ),
     log:
         "results/logs/show_table_{table}.log",
     wildcard_constraints:
-        table=any_of(TABLES),
+        table=any_of([*TABLES, *expand("run/{about}", about=ABOUT)]),
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -546,8 +571,9 @@ rule dgn:
 rule all_pictures:
     input:
         "results/pictures/certified_accuracy.svg",
-        "results/pictures/run.rst",
+        "results/pictures/run/times.svg",
         expand("results/pictures/{table}.html", table=shown_tables()),
+        expand("results/pictures/run/{about}.html", about=ABOUT),
         expand(
             "results/{dataset}/dpa/clean/{ensemble}/pictures/{picture}.svg",
             dataset=OPTIONS.dataset,

@@ -9,5 +9,5 @@ from mithridate.job import logged
 from mithridate.sortable import page
 
 with logged(snakemake.log[0]):
-    table = pd.read_csv(snakemake.input.table)
+    table = pd.read_csv(snakemake.input.table, keep_default_na=False, na_values=[""])  # "null" is a value
     write_bytes(snakemake.output[0], page(table, Path(snakemake.input.table).name).encode())

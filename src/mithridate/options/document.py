@@ -51,14 +51,14 @@ def _yaml(options: BaseModel, depth: int, explained: set[type] | None = None) ->
                 yield f"{pad}  -"
                 yield from _yaml(block, depth + 2, explained)
         else:
-            yield f"{pad}{key}: {_inline(value)}"
+            yield f"{pad}{key}: {inline(value)}"
 
 
 def _blocks(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], BaseModel)
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
     if isinstance(value, float) and value < 1e-2 and value:
         return repr(value)
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("...").strip()
@@ -104,7 +104,7 @@ def _rows(
             text = (field.description or "").replace("|", "\\|")
             yield (
                 f"{prefix}{key}",
-                "required" if value is PydanticUndefined else _inline(value),
+                "required" if value is PydanticUndefined else inline(value),
                 _allowed(entry).replace("|", "\\|"),
                 text,
             )

@@ -1,0 +1,1 @@
+"""What the report says of the run as a whole: findings, configuration, times, origins."""

@@ -1,0 +1,10 @@
+"""Draw what the jobs of each rule cost."""
+
+import pandas as pd
+
+from mithridate.job import logged
+from mithridate.pictures.style import save
+from mithridate.pictures.times import times
+
+with logged(snakemake.log[0]):
+    save(times(pd.read_csv(snakemake.input.times)), snakemake.output.picture, snakemake.output.caption)
