@@ -29,6 +29,7 @@ all: env
 
 report: all
 	$(SNAKEMAKE) --report results/report.html
+	$(SNAKEMAKE) --report results/report.zip
 
 config: env
 	$(BIN)/mithridate config

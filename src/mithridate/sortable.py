@@ -1,20 +1,21 @@
 """A table as one HTML page that sorts by the column that is clicked; it needs nothing from outside."""
 
 import html
+from collections.abc import Mapping
 
 import pandas as pd
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; }}
+body {{ font: 13px/1.35 system-ui, sans-serif; margin: 1.5em; }}
 table {{ border-collapse: collapse; }}
 th, td {{ padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
 th button {{ font: inherit; font-weight: 600; border: 0; background: none; cursor: pointer; padding: 0; }}
 th[aria-sort=ascending] button::after {{ content: " \\2191"; }}
 th[aria-sort=descending] button::after {{ content: " \\2193"; }}
 td.text, th.text {{ text-align: left; }}
-td.long {{ white-space: normal; min-width: 14em; overflow-wrap: anywhere; }}
+td.long {{ white-space: normal; min-width: 12em; overflow-wrap: anywhere; }}
 td.good {{ background: #d7f0e4; }}
 td.bad {{ background: #fbdcc9; }}
 td.open {{ background: #eeeeee; }}
@@ -45,7 +46,14 @@ document.querySelectorAll("th").forEach((th, column) => th.querySelector("button
 
 LONG = 12  # rows
 SENTENCE = 50  # letters beyond which a text is wrapped
-MARKS = {"changed": "open"}  # words that are seen from afar: green, orange or grey
+MARKS = {  # columns whose words are seen from afar: green, orange or grey
+    "state": {"changed": "bad"},
+    "verdict": {
+        **dict.fromkeys(["agrees", "holds"], "good"),
+        **dict.fromkeys(["higher", "lower", "does not hold"], "bad"),
+        **dict.fromkeys(["undecided", "not comparable"], "open"),
+    },
+}
 
 
 def page(table: pd.DataFrame, title: str) -> str:
@@ -61,16 +69,16 @@ def page(table: pd.DataFrame, title: str) -> str:
         f'<th{_class(name in text)}><button type="button">{html.escape(str(name))}</button></th>' for name in table
     )
     body = "\n".join(
-        "<tr>" + "".join(_cell(v, n in text) for n, v in zip(table, row, strict=True)) + "</tr>"
+        "<tr>" + "".join(_cell(v, n in text, MARKS.get(str(n), {})) for n, v in zip(table, row, strict=True)) + "</tr>"
         for row in table.itertuples(index=False)
     )
     return PAGE.format(title=html.escape(title), same=html.escape(sentence), head=head, body=body)
 
 
-def _cell(value: object, is_text: bool) -> str:
+def _cell(value: object, is_text: bool, marks: Mapping[str, str]) -> str:
     shown = _shown(value)
     exact = html.escape(str(value)) if shown else ""
-    more = [MARKS.get(shown, ""), "long" if len(shown) > SENTENCE else ""]
+    more = [marks.get(shown, ""), "long" if len(shown) > SENTENCE else ""]
     return f'<td{_class(is_text, *more)} data-value="{exact}">{html.escape(shown)}</td>'
 
 

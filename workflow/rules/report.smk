@@ -488,6 +488,29 @@ rule plot_suspicious:
         "../scripts/plot_suspicious.py"
 
 
+rule show_findings:
+    input:
+        findings="results/findings.csv",
+        tables=expand("results/{table}.csv", table=shown_tables()),
+    output:
+        page=report(
+            "results/pictures/findings.html",
+            caption="../report/findings.rst",
+            category="1 Findings",
+            labels={"result": "published numbers and claims beside ours"},
+        ),
+        text="results/run/findings.rst",
+    log:
+        "results/logs/show_findings.log",
+    conda:
+        "../../envs/mithridate.yaml"
+    params:
+        code=code("show_findings.py"),
+        parts=shown_parts(),
+    script:
+        "../scripts/show_findings.py"
+
+
 # What the run was. The jobs are those that Snakemake's records name behind the tables, so that this asks for no job and
 # does not depend on what else has run; a job without a measurement is counted and said to be unmeasured.
 rule describe_run:
@@ -571,6 +594,7 @@ rule dgn:
 rule all_pictures:
     input:
         "results/pictures/certified_accuracy.svg",
+        "results/pictures/findings.html",
         "results/pictures/run/times.svg",
         expand("results/pictures/{table}.html", table=shown_tables()),
         expand("results/pictures/run/{about}.html", about=ABOUT),

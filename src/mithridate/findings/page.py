@@ -59,14 +59,14 @@ def _run(
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    value, low, high = (_number(row[key], row["unit"]) for key in ("ours", "ci_low", "ci_high"))
+    value, low, high = (number(row[key], row["unit"]) for key in ("ours", "ci_low", "ci_high"))
     interval = "" if low == high else f" [{low}, {high}]"
     cells = [
         row["setting"],
         row["quantity"],
-        _claimed(row),
+        claimed(row),
         f"{value}{interval}",
-        _number(row["difference"], row["unit"], sign="+").removesuffix(" %"),
+        number(row["difference"], row["unit"], sign="+").removesuffix(" %"),
         row["verdict"],
         _shortened(row["differs"]),
         row["source"],
@@ -80,15 +80,15 @@ def _shortened(text: str) -> str:
     return text if len(parts) <= MOST else f"{'; '.join(parts[:MOST])}; and {len(parts) - MOST} more options"
 
 
-def _claimed(row: Mapping[str, Any]) -> str:
+def claimed(row: Mapping[str, Any]) -> str:
     """= 95.81 %, > 30 %, 3 to 4 %."""
-    text = _number(float(row["published"]), row["unit"])
+    text = number(float(row["published"]), row["unit"])
     if row["published_high"]:
-        return f"{text} to {_number(float(row['published_high']), row['unit'])}"
+        return f"{text} to {number(float(row['published_high']), row['unit'])}"
     return text if row["relation"] == NUMBER else f"{row['relation']} {text}"
 
 
-def _number(value: float, unit: str, sign: str = "") -> str:
+def number(value: float, unit: str, sign: str = "") -> str:
     if unit.startswith("share"):
         return f"{100 * value:{sign}.2f} %"
     return f"{value:{sign}.0f}" if unit == "radii" else f"{value:{sign}.4f} {unit}"
@@ -111,6 +111,6 @@ def _missing(known: Records) -> Iterator[str]:
         for row in records(own):
             setting = [f"{name} = {row[name]}" for name in SETTING if row[name]]
             words = filter(None, [row["dataset"], *(row[name] for name in OF), *setting])
-            value = _claimed({**row, "published": row["value"], "published_high": row["value_high"]})
+            value = claimed({**row, "published": row["value"], "published_high": row["value_high"]})
             yield f"| {', '.join(words)} | {row['quantity']} | {value} | {row['source']}, {row['place']} |"
         yield ""

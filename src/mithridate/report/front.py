@@ -31,7 +31,8 @@ def _changes(configuration: pd.DataFrame) -> str:
     changed = configuration[configuration["state"] == "changed"]
     if changed.empty:
         return "Configuration: every key has its default."
-    named = "; ".join(f"``{row.key}``: {_literal(row.value)}" for row in changed.head(MANY).itertuples())
+    first = changed.head(MANY)
+    named = "; ".join(f"``{key}``: {_literal(value)}" for key, value in zip(first["key"], first["value"], strict=True))
     more = f"; and {len(changed) - MANY} more" if len(changed) > MANY else ""
     return f"Configuration: {len(changed)} of {len(configuration)} keys differ from the defaults: {named}{more}."
 

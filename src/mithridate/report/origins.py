@@ -38,8 +38,8 @@ def gathered(jobs: Iterable[Job]) -> pd.DataFrame:
         columns=OF_ONE_JOB, errors="ignore"
     )
     rows = [
-        {"item": str(item), "value": str(value), "artefacts": count}
-        for item in sorted(made)
+        {"item": item, "value": str(value), "artefacts": count}
+        for item in sorted(map(str, made))
         for value, count in made[item].value_counts().items()
     ]
     return pd.DataFrame(rows, columns=["item", "value", "artefacts"])
