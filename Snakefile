@@ -64,6 +64,7 @@ wildcard_constraints:
     number=r"\d+",
     stamp=any_of(mithridate.options.badnet.MULTI),
     repeat=r"\d+",
+    beside=f"(beside/({any_of(OPTIONS.report.beside)})/)?",
     loss=any_of(mithridate.options.dgn_runs.generators(OPTIONS.dgn)),
     gradient="fgsm|pgd",
     system=any_of([own.name for own in OPTIONS.dgn.systems]),

@@ -399,8 +399,7 @@ def shown_tables() -> list[str]:
 
 def shown_parts() -> list[str]:
     """Parts with a final table in this configuration."""
-    tables = mithridate.findings.published.TABLES
-    return [part for part in tables if set(tables[part]) <= set(shown_tables())]
+    return parts_of("results")
 
 
 def own_files() -> list[str]:
@@ -416,6 +415,64 @@ def recorded_pictures() -> list[str]:
     names += ["badnet/defences"] if NETS else []
     names += ["dgn/matrix"] if OPTIONS.dgn.systems else []
     return [f"results/pictures/{name}.svg" for name in names]
+
+
+def run_folder(wildcards) -> str:
+    """Where this run's final tables lie, or those of the run that is shown beside it."""
+    return OPTIONS.report.beside[wildcards.beside.split("/")[1]] if wildcards.beside else "results"
+
+
+def of_run(table: str):
+    """An input function: a final table of this run, or of the run that is shown beside it."""
+    return lambda wildcards: f"{run_folder(wildcards)}/{table}.csv"
+
+
+def labelled(result: str):
+    """The labels of what is shown of every run; where there are two, the report switches from one to the other."""
+
+    def labels(wildcards):
+        name = wildcards.beside.split("/")[1] if wildcards.beside else OPTIONS.dataset
+        return {"result": result, **({"data set": name} if OPTIONS.report.beside else {})}
+
+    return labels
+
+
+def tables_of(folder: str) -> list[str]:
+    """The final tables of a run by name: of this one, or of a finished one."""
+    if folder == "results":
+        return shown_tables()
+    found = [table for table in TABLES if Path(folder, f"{table}.csv").is_file()]
+    if not found:
+        raise WorkflowError(
+            f"report.beside: {folder} holds no final table; give the folder of results of a finished run."
+        )
+    return found
+
+
+def parts_of(folder: str) -> list[str]:
+    """Parts with a final table in a run."""
+    tables = mithridate.findings.published.TABLES
+    return [part for part in tables if set(tables[part]) <= set(tables_of(folder))]
+
+
+# What is drawn of a final table alone, and so also of another run's.
+DRAWN = {
+    "dpa_cert": ["certified_accuracy.svg"],
+    "smoothing_claims": ["smoothing/average_radii.svg", "smoothing/transfer.svg"],
+    "badnet_repair": ["badnet/defences.svg"],
+    "dgn_robustness": ["dgn/matrix.svg", "dgn/curves.svg"],
+}
+
+
+def pages_beside() -> list[str]:
+    """All that the report shows of other runs."""
+    pages = []
+    for name, folder in OPTIONS.report.beside.items():
+        tables = tables_of(folder)
+        own = [*(f"{table}.html" for table in tables), *(page for table in tables for page in DRAWN.get(table, []))]
+        own += ["findings.html"] if Path(folder, "findings.csv").is_file() else []
+        pages += [f"results/pictures/beside/{name}/{page}" for page in own]
+    return pages
 
 
 def used_data() -> list[str]:

@@ -4,18 +4,18 @@
 
 rule plot_certified_accuracy:
     input:
-        cert="results/dpa_cert.csv",
+        cert=of_run("dpa_cert"),
     output:
         picture=report(
-            "results/pictures/certified_accuracy.svg",
+            "results/pictures/{beside}certified_accuracy.svg",
             caption="../report/picture.rst",
             category="2 Partition aggregation",
             subcategory="Overview",
-            labels={"result": "certified accuracy"},
+            labels=labelled("certified accuracy"),
         ),
-        caption="results/pictures/certified_accuracy.rst",
+        caption="results/pictures/{beside}certified_accuracy.rst",
     log:
-        "results/logs/plot_certified_accuracy.log",
+        "results/logs/{beside}plot_certified_accuracy.log",
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -210,27 +210,27 @@ rule plot_noised:
 
 rule plot_smoothing:
     input:
-        cert="results/smoothing_cert.csv",
-        claims="results/smoothing_claims.csv",
+        cert=of_run("smoothing_cert"),
+        claims=of_run("smoothing_claims"),
     output:
         average_radii=report(
-            "results/pictures/smoothing/average_radii.svg",
+            "results/pictures/{beside}smoothing/average_radii.svg",
             caption="../report/average_radii.rst",
             category="5 Randomized smoothing",
             subcategory="Overview",
-            labels={"result": "average certified radius"},
+            labels=labelled("average certified radius"),
         ),
-        average_radii_caption="results/pictures/smoothing/average_radii.rst",
+        average_radii_caption="results/pictures/{beside}smoothing/average_radii.rst",
         transfer=report(
-            "results/pictures/smoothing/transfer.svg",
+            "results/pictures/{beside}smoothing/transfer.svg",
             caption="../report/transfer.rst",
             category="5 Randomized smoothing",
             subcategory="Overview",
-            labels={"result": "every poison against every victim"},
+            labels=labelled("every poison against every victim"),
         ),
-        transfer_caption="results/pictures/smoothing/transfer.rst",
+        transfer_caption="results/pictures/{beside}smoothing/transfer.rst",
     log:
-        "results/logs/plot_smoothing.log",
+        "results/logs/{beside}plot_smoothing.log",
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -340,18 +340,18 @@ rule plot_badnet:
 
 rule plot_defences:
     input:
-        table="results/badnet_repair.csv",
+        table=of_run("badnet_repair"),
     output:
         picture=report(
-            "results/pictures/badnet/defences.svg",
+            "results/pictures/{beside}badnet/defences.svg",
             caption="../report/picture.rst",
             category="6 BadNet repair",
             subcategory="Overview",
-            labels={"result": "every defence of every network"},
+            labels=labelled("every defence of every network"),
         ),
-        caption="results/pictures/badnet/defences.rst",
+        caption="results/pictures/{beside}badnet/defences.rst",
     log:
-        "results/logs/plot_defences.log",
+        "results/logs/{beside}plot_defences.log",
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -363,26 +363,26 @@ rule plot_defences:
 
 rule plot_robustness:
     input:
-        table="results/dgn_robustness.csv",
+        table=of_run("dgn_robustness"),
     output:
         matrix=report(
-            "results/pictures/dgn/matrix.svg",
+            "results/pictures/{beside}dgn/matrix.svg",
             caption="../report/matrix.rst",
             category="7 Adversarial data",
             subcategory="Overview",
-            labels={"result": "every network under every attack"},
+            labels=labelled("every network under every attack"),
         ),
-        matrix_caption="results/pictures/dgn/matrix.rst",
+        matrix_caption="results/pictures/{beside}dgn/matrix.rst",
         curves=report(
-            "results/pictures/dgn/curves.svg",
+            "results/pictures/{beside}dgn/curves.svg",
             caption="../report/curves.rst",
             category="7 Adversarial data",
             subcategory="Overview",
-            labels={"result": "white-box PGD against ε"},
+            labels=labelled("white-box PGD against ε"),
         ),
-        curves_caption="results/pictures/dgn/curves.rst",
+        curves_caption="results/pictures/{beside}dgn/curves.rst",
     log:
-        "results/logs/plot_robustness.log",
+        "results/logs/{beside}plot_robustness.log",
     conda:
         "../../envs/mithridate.yaml"
     params:
@@ -490,23 +490,25 @@ rule plot_suspicious:
 
 rule show_findings:
     input:
-        findings="results/findings.csv",
-        tables=expand("results/{table}.csv", table=shown_tables()),
+        findings=of_run("findings"),
+        tables=lambda wildcards: expand(
+            "{folder}/{table}.csv", folder=run_folder(wildcards), table=tables_of(run_folder(wildcards))
+        ),
     output:
         page=report(
-            "results/pictures/findings.html",
+            "results/pictures/{beside}findings.html",
             caption="../report/findings.rst",
             category="1 Findings",
-            labels={"result": "published numbers and claims beside ours"},
+            labels=labelled("published numbers and claims beside ours"),
         ),
-        text="results/run/findings.rst",
+        text="results/run/{beside}findings.rst",
     log:
-        "results/logs/show_findings.log",
+        "results/logs/{beside}show_findings.log",
     conda:
         "../../envs/mithridate.yaml"
     params:
         code=code("show_findings.py"),
-        parts=shown_parts(),
+        parts=lambda wildcards: parts_of(run_folder(wildcards)),
     script:
         "../scripts/show_findings.py"
 
@@ -557,17 +559,17 @@ rule plot_times:
 
 rule show_table:
     input:
-        table="results/{table}.csv",
+        table=lambda wildcards: f"{run_folder(wildcards)}/{wildcards.table}.csv",
     output:
         report(
-            "results/pictures/{table}.html",
+            "results/pictures/{beside}{table}.html",
             caption="../report/table.rst",
             category=lambda wildcards: TABLES.get(wildcards.table, THIS_RUN),
             subcategory=lambda wildcards: "Tables" if wildcards.table in TABLES else None,
-            labels={"result": "table {table}.csv"},
+            labels=labelled("table {table}.csv"),
         ),
     log:
-        "results/logs/show_table_{table}.log",
+        "results/logs/{beside}show_table_{table}.log",
     wildcard_constraints:
         table=any_of([*TABLES, *expand("run/{about}", about=ABOUT)]),
     conda:
@@ -611,3 +613,4 @@ rule all_pictures:
         smoothing_pictures(),
         badnet_pictures(),
         dgn_pictures(),
+        pages_beside(),

@@ -18,6 +18,7 @@ from mithridate.options.dgn import DgnOptions
 from mithridate.options.dpa import FINITE, PARTITIONED, DpaOptions
 from mithridate.options.models import MODEL, NAMES
 from mithridate.options.rab import RabOptions
+from mithridate.options.report import ReportOptions
 from mithridate.options.smoothing import SmoothingOptions
 
 MOST_SENTENCES = 5
@@ -63,6 +64,8 @@ class Options(Strict):
     """repair of backdoored networks, your own and planted ones"""
     dgn: DgnOptions = DgnOptions()
     """adversarial data generation, and who is robust against whom"""
+    report: ReportOptions = ReportOptions()
+    """what the report shows beside this run"""
 
     @property
     def enlarged(self) -> str:
@@ -78,6 +81,14 @@ class Options(Strict):
             )
         if (self.data.source == "builtin") == (self.data.path is not None):
             raise ValueError("data.path goes with data.source: npz, images or npy, and they need it")
+        return self
+
+    @model_validator(mode="after")
+    def _beside(self) -> Self:
+        if self.dataset in self.report.beside:
+            raise ValueError(
+                f"report.beside: this run itself is called {self.dataset}; give the other run another name"
+            )
         return self
 
     @model_validator(mode="after")

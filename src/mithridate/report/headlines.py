@@ -13,8 +13,8 @@ Tables = Mapping[str, pd.DataFrame]
 def partition_aggregation(tables: Tables) -> str:
     best = tables["dpa_summary"].sort_values("median_radius", ascending=False, kind="stable").iloc[0]
     half = (
-        f"for at least half of the test images no {best['median_radius']:.0f} insertions or deletions of training samples can"
-        " change that: this is proved."
+        f"for at least half of the test images no {best['median_radius']:.0f} insertions or deletions of training"
+        " samples can change that: this is proved."
         if pd.notna(best["median_radius"])
         else "fewer than half of them are certified against anything."
     )
