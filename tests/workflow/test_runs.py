@@ -1,6 +1,7 @@
 """The workflow as its users call it: determinism, resumption, reruns."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -183,3 +184,28 @@ def test_the_report_carries_this_runs_numbers(copy):
     assert f"clean accuracy {accuracy:.1%}" in page
     assert "base classifiers:" in page
     assert "Partition aggregation" in page
+
+
+def test_the_account_of_a_run_is_of_its_own_jobs_and_asks_for_none(copy):
+    times = pd.read_csv(copy.path("run/times.csv")).set_index("rule")
+    assert times.loc["train_slice", ["jobs", "measured"]].tolist() == [1, 1]
+    assert (times["seconds_total"] > 0).sum() > 5
+    origins = pd.read_csv(copy.path("run/origins.csv"))
+    assert set(origins["item"]) >= {"commit", "device", "torch"}
+    copy.path("benchmarks/tabulate_certificates.tsv").unlink()
+    shutil.copytree(copy.path("benchmarks/digits"), copy.path("benchmarks/mnist"))
+    assert copy.planned() == {}
+    done = copy.run("--cores", "2", "--forcerun", "describe_run", "results/run/times.csv")
+    assert done.returncode == 0, done.stdout
+    again = pd.read_csv(copy.path("run/times.csv")).set_index("rule")
+    assert again.loc["tabulate_certificates", ["jobs", "measured"]].tolist() == [1, 0]
+    assert again["jobs"].sum() == times["jobs"].sum()
+
+
+def test_a_report_beside_another_run_names_what_is_missing(project):
+    done = project.run("-n", config=("report={beside: {other: nowhere}}",))
+    assert done.returncode != 0
+    assert "report.beside: nowhere holds no final table; give the folder of results of a finished run." in done.stdout
+    done = project.run("-n", config=("report={beside: {digits: nowhere}}",))
+    assert done.returncode != 0
+    assert "this run itself is called digits" in done.stdout

@@ -437,6 +437,22 @@ def labelled(result: str):
     return labels
 
 
+def table_in_words(wildcards) -> dict[str, str]:
+    """The labels of a table; those about the run itself are of no other run."""
+    about = wildcards.table.removeprefix("run/")
+    return {"result": about} if about in ABOUT else labelled(f"table {wildcards.table}.csv")(wildcards)
+
+
+def ensemble_in_words(wildcards) -> str:
+    seeds = f", {wildcards.seeds.removeprefix('m')} seeds" if wildcards.seeds else ""
+    return f"k = {wildcards.k}, d = {wildcards.d}{seeds}"
+
+
+def victim_in_words(wildcards) -> dict[str, str]:
+    more = f", {victim_model(wildcards)}" if wildcards.other else ""
+    return {"result": f"{wildcards.procedure}, σ = {wildcards.noise}{more}"}
+
+
 def tables_of(folder: str) -> list[str]:
     """The final tables of a run by name: of this one, or of a finished one."""
     if folder == "results":

@@ -68,13 +68,13 @@ def _line(row: Mapping[str, Any]) -> str:
         f"{value}{interval}",
         number(row["difference"], row["unit"], sign="+").removesuffix(" %"),
         row["verdict"],
-        _shortened(row["differs"]),
+        shortened(row["differs"]),
         row["source"],
     ]
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """The first differences; findings.csv has all."""
     parts = text.split("; ")
     return text if len(parts) <= MOST else f"{'; '.join(parts[:MOST])}; and {len(parts) - MOST} more options"

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mithridate.findings.measured import records
-from mithridate.findings.page import claimed, number
+from mithridate.findings.page import claimed, number, shortened
 from mithridate.findings.published import TITLES
 from mithridate.findings.verdicts import AGREES, FAILS, HIGHER, HOLDS, LOWER, OTHER, UNDECIDED
 from mithridate.report.headlines import HEADLINES, Tables
@@ -23,13 +23,14 @@ def first_page(findings: pd.DataFrame, tables: Tables, parts: list[str]) -> str:
     """What was found, as reStructuredText: a sentence or two for each part, the verdicts counted, and what does not
     agree with a paper. findings: see mithridate.findings.compare; tables: final tables by name."""
     said = [f"* **{TITLES[part]}.** {HEADLINES[part](tables)}" for part in parts]
-    against = findings[findings["verdict"].isin(COLUMNS["differs, or does not hold"])].fillna("")
+    against = findings[findings["verdict"].isin(COLUMNS["differs, or does not hold"])].astype(object).fillna("")
     return "\n".join([*said, "", ".. raw:: html", "", f"   {_counts(findings, parts)}", "", *_against(against)]) + "\n"
 
 
 def sortable(findings: pd.DataFrame) -> pd.DataFrame:
     """The columns that a reader wants, shares in per cent."""
-    rows = findings.fillna({"published_high": "", "differs": ""})
+    words = ["published_high", "differs"]
+    rows = findings.assign(**{name: findings[name].astype(object).fillna("") for name in words})
     factor = rows["unit"].str.startswith(SHARE).map({True: 100, False: 1})
     return pd.DataFrame(
         {
@@ -42,7 +43,7 @@ def sortable(findings: pd.DataFrame) -> pd.DataFrame:
             "from": (factor * rows["ci_low"]).round(4),
             "to": (factor * rows["ci_high"]).round(4),
             "unit": rows["unit"].str.replace(SHARE, "%"),
-            "what differs": rows["differs"],
+            "what differs": rows["differs"].map(shortened),
             "source": rows["source"],
         }
     )
