@@ -15,7 +15,7 @@ th button {{ font: inherit; font-weight: 600; border: 0; background: none; curso
 th[aria-sort=ascending] button::after {{ content: " \\2191"; }}
 th[aria-sort=descending] button::after {{ content: " \\2193"; }}
 td.text, th.text {{ text-align: left; }}
-td.long {{ white-space: normal; min-width: 12em; overflow-wrap: anywhere; }}
+td.long {{ white-space: normal; min-width: 11em; overflow-wrap: anywhere; }}
 td.good {{ background: #d7f0e4; }}
 td.bad {{ background: #fbdcc9; }}
 td.open {{ background: #eeeeee; }}
@@ -45,7 +45,7 @@ document.querySelectorAll("th").forEach((th, column) => th.querySelector("button
 
 
 LONG = 12  # rows
-SENTENCE = 50  # letters beyond which a text is wrapped
+SENTENCE = 30  # letters beyond which a text is wrapped
 MARKS = {  # columns whose words are seen from afar: green, orange or grey
     "state": {"changed": "bad"},
     "verdict": {

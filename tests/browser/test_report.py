@@ -15,7 +15,7 @@ def reader(run, browser) -> Reader:
 def test_the_first_page_says_what_was_found_and_run(run, reader):
     text = reader.all("#app .prose")[0].text
     accuracy = pd.read_csv(run.path("dpa_summary.csv")).set_index("method").loc["dpa", "clean_accuracy"]
-    assert f"{accuracy:.1%}" in text
+    assert f"{100 * accuracy:.1f} %" in text
     assert "1,437 training and 360 test images" in text
     assert "keys differ from the defaults" in text
     counted = [cell.text for cell in reader.all("#app .prose table.findings td")]
@@ -51,7 +51,7 @@ def test_everything_opens_and_has_a_caption(run, reader):
     [
         ("3 Backdoors", "fourpixel-d1-t0: certified, clean test images", "clean", "poisoned"),
         ("4 RAB", "Certified accuracy", "clean", "triggered"),
-        ("2 Partition aggregation", "Tables", "digits", "twin"),
+        ("2 Partition aggregation", "Tables", "digits", "mnist"),
     ],
 )
 def test_a_switch_changes_what_is_open(run, reader, category, place, first, second):

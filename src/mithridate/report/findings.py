@@ -31,7 +31,10 @@ def sortable(findings: pd.DataFrame) -> pd.DataFrame:
     """The columns that a reader wants, shares in per cent."""
     words = ["published_high", "differs"]
     rows = findings.assign(**{name: findings[name].astype(object).fillna("") for name in words})
-    factor = rows["unit"].str.startswith(SHARE).map({True: 100, False: 1})
+    share = rows["unit"].str.startswith(SHARE)
+    ours = {
+        name: (100 * rows[name]).round(2).where(share, rows[name].round(4)) for name in ("ours", "ci_low", "ci_high")
+    }
     return pd.DataFrame(
         {
             "part": rows["part"].map(TITLES),
@@ -39,9 +42,9 @@ def sortable(findings: pd.DataFrame) -> pd.DataFrame:
             "setting": rows["setting"],
             "quantity": rows["quantity"],
             "published": [_published(row) for row in records(rows)],
-            "ours": (factor * rows["ours"]).round(4),
-            "from": (factor * rows["ci_low"]).round(4),
-            "to": (factor * rows["ci_high"]).round(4),
+            "ours": ours["ours"],
+            "from": ours["ci_low"],
+            "to": ours["ci_high"],
             "unit": rows["unit"].str.replace(SHARE, "%"),
             "what differs": rows["differs"].map(shortened),
             "source": rows["source"],
@@ -70,9 +73,8 @@ def _against(rows: pd.DataFrame) -> Iterator[str]:
     if rows.empty:
         yield "Nothing found here contradicts a published number or claim."
         return
-    yield f"Different from what is published, or not so as it is claimed, are {len(rows)} findings" + (
-        f", of which the first {MOST}:" if len(rows) > MOST else ":"
-    )
+    more = f"; the first {MOST} of them" if len(rows) > MOST else ""
+    yield f"{len(rows)} findings differ from a published number, or do not bear out a claim{more}:"
     yield ""
     for row in records(rows.head(MOST)):
         ours, low, high = (number(row[name], row["unit"]) for name in ("ours", "ci_low", "ci_high"))
