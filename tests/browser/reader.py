@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 10  # seconds
+STILL = """const style = document.createElement("style");
+style.textContent = "* { transition: none !important }";  // a click can miss what slides
+document.head.append(style);"""
 GENERAL = {"Workflow", "Statistics", "About"}
 
 
@@ -24,6 +27,7 @@ class Reader:
         self.driver = driver
         driver.get(page.as_uri())
         until(self.menu)
+        driver.execute_script(STILL)
 
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements("css selector", selector)
@@ -61,24 +65,39 @@ class Reader:
 
     def look(self, row: int) -> Any:
         """Open a result by its eye: the picture or the frame with a page, when it has been loaded."""
+        before = self.state("renderTrigger")
         self.all("nav table tbody tr")[row].find_elements("css selector", "a")[0].click()
+        until(lambda: self.state("renderTrigger") != before)
         return until(self.shown)
 
     def shown(self) -> Any:
-        for picture in self.all("#app > div > div img"):
-            if self.driver.execute_script("return arguments[0].complete && arguments[0].naturalWidth > 0", picture):
-                return picture
-        frames = self.all("#app > div > div iframe")
-        return frames[0] if frames else None
+        """The picture or frame that is open now, if it has been loaded."""
+        path = self.state("contentPath")
+        for element in self.all("#app > div > div img, #app > div > div iframe"):
+            loaded = (
+                "return arguments[0].tagName === 'IFRAME' || arguments[0].complete && arguments[0].naturalWidth > 0"
+            )
+            if element.get_dom_attribute("src") == path and self.driver.execute_script(loaded, element):
+                return element
+        return None
+
+    def state(self, name: str) -> Any:
+        """What the page itself says of what it shows."""
+        return self.driver.execute_script(f"return app.state.{name}")
 
     def caption(self, row: int) -> str:
-        """The text behind a result's i; goes back to the list."""
+        """The text behind a result's i; goes back to the list, whose switch is then as at first."""
         before = self.rows()
         self.all("nav table tbody tr")[row].find_elements("css selector", "a")[1].click()
         text = until(lambda: [item.text for item in self.all("nav li.prose")])[0]
-        self.all("nav ol a")[-1].click()
+        self.all("nav ol a")[-2].click()  # the last one is the result itself
         until(lambda: self.rows() == before)
         return text
+
+    def flip(self, position: int) -> None:
+        """Put the switch above the list, where there is one, to its first or second value (0, 1)."""
+        for label in self.all("nav fieldset label")[position : position + 1]:
+            label.click()
 
     def cells(self, column: int) -> list[str]:
         """A column of the table in the frame that is open."""

@@ -188,7 +188,7 @@ def test_the_report_carries_this_runs_numbers(copy):
 
 def test_the_account_of_a_run_is_of_its_own_jobs_and_asks_for_none(copy):
     times = pd.read_csv(copy.path("run/times.csv")).set_index("rule")
-    assert times.loc["train_slice", ["jobs", "measured"]].tolist() == [1, 1]
+    assert times.loc["train_slice", ["jobs", "measured"]].tolist() == [2, 2]
     assert (times["seconds_total"] > 0).sum() > 5
     origins = pd.read_csv(copy.path("run/origins.csv"))
     assert set(origins["item"]) >= {"commit", "device", "torch"}
