@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+from mithridate.options.certificates import CERTIFICATES
 from mithridate.options.dgn_runs import UNDEFENDED
-from mithridate.summary import NAMES
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -113,8 +113,9 @@ HEADLINES: Mapping[str, Callable[[Tables], str]] = {
 
 
 def _ensemble(row: pd.Series) -> str:
+    method = row["defence" if "defence" in row else "method"]
     more = f", d = {row['d']}" if row["d"] != 1 else ""
-    return f"{NAMES[row['defence' if 'defence' in row else 'method']]} (k = {row['k']}{more})"
+    return f"{CERTIFICATES[method].title} (k = {row['k']}{more})"
 
 
 def _percent(share: float) -> str:
