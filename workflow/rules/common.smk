@@ -419,7 +419,7 @@ def recorded_pictures() -> list[str]:
 
 def run_folder(wildcards) -> str:
     """Where this run's final tables lie, or those of the run that is shown beside it."""
-    return OPTIONS.report.beside[wildcards.beside.split("/")[1]] if wildcards.beside else "results"
+    return OPTIONS.report.beside[Path(wildcards.beside).name] if wildcards.beside else "results"
 
 
 def of_run(table: str):
@@ -431,7 +431,7 @@ def labelled(result: str):
     """The labels of what is shown of every run; where there are two, the report switches from one to the other."""
 
     def labels(wildcards):
-        name = wildcards.beside.split("/")[1] if wildcards.beside else OPTIONS.dataset
+        name = Path(wildcards.beside).name or OPTIONS.dataset
         return {"result": result, **({"data set": name} if OPTIONS.report.beside else {})}
 
     return labels
