@@ -11,6 +11,7 @@ def certified_accuracy(curve: pd.DataFrame, confidence: float) -> tuple[Figure, 
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
     if curve.empty:
         axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no attack, so no triggered test images", ha="center", transform=axes.transAxes)
         return figure, "No attack is configured (rab.attacks), so there are no triggered test images."
     sentences = []
     for (sigma, bound), own in curve.groupby(["sigma", "bound"], sort=False):
@@ -38,7 +39,7 @@ def certified_accuracy(curve: pd.DataFrame, confidence: float) -> tuple[Figure, 
             )
         )
     limit = float(curve["largest_radius"].max())
-    end = max(1.5 * limit, 1.1 * strength)
+    end = max(1.5 * limit, 1.1 * strength) or float(curve["radius"].max())
     axes.axvspan(limit, end, color="#999999", alpha=0.2, label="vacuous")
     axes.set(xlabel="radius: L2 norm over all trigger patterns together", ylabel="certified accuracy", ylim=(0, 1.02))
     axes.set_xlim(0, end)
