@@ -8,7 +8,7 @@ import pandas as pd
 
 from mithridate.findings.measured import records
 from mithridate.findings.page import claimed, number, shortened
-from mithridate.findings.published import TITLES
+from mithridate.findings.published import NUMBER, TITLES
 from mithridate.findings.verdicts import AGREES, FAILS, HIGHER, HOLDS, LOWER, OTHER, UNDECIDED
 from mithridate.report.headlines import HEADLINES, Tables
 
@@ -78,7 +78,8 @@ def _against(rows: pd.DataFrame) -> Iterator[str]:
     yield ""
     for row in records(rows.head(MOST)):
         ours, low, high = (number(row[name], row["unit"]) for name in ("ours", "ci_low", "ci_high"))
+        said = "published" if row["relation"] == NUMBER else "claimed"
         yield (
-            f"* {TITLES[row['part']]}, {row['setting']}: {row['quantity']} is {ours} [{low}, {high}], published"
+            f"* {TITLES[row['part']]}, {row['setting']}: {row['quantity']} is {ours} [{low}, {high}], {said}"
             f" {_published(row)} ({row['source']})."
         )
