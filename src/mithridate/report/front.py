@@ -62,6 +62,6 @@ def _cost(times: pd.DataFrame) -> str:
     longest = times.iloc[0]
     return (
         f"{jobs} jobs are behind the tables, of which {measured} were measured: {minutes:,.1f} minutes of computing"
-        f" altogether, the largest share in ``{longest['rule']}`` ({longest['seconds_total'] / 60:,.1f} minutes); at most"
-        f" {times['peak_memory_mib'].max():,.0f} MiB of memory in one job."
+        f" altogether, the largest share in ``{longest['rule']}`` ({longest['seconds_total'] / 60:,.1f} minutes); at"
+        f" most {times['peak_memory_mib'].max():,.0f} MiB of memory in one job."
     )
