@@ -1,6 +1,7 @@
 # What is different on a cluster (profiles/slurm); no rules here.
-import os
 import sys
+
+import mithridate.array_task
 
 # These run where Snakemake does: they take seconds, and computing nodes often have no network.
 LIGHT = "make_data|(tabulate|plot|show|describe|sum_up|sample|deliver|refuse)_.*|export_keras|record"
@@ -11,15 +12,7 @@ if workflow.remote_exec:
     for each in workflow.rules:
         each.restart_times = 0
 
-# The SLURM plugin (2.8) starts every task of a job array as the first one's job, lets that run the task's own command,
-# and then fails the task where the first one's output is missing
-# (https://github.com/snakemake/snakemake-executor-plugin-slurm/issues/447). Here the task becomes its own command.
-ARRAY = [word.partition("=")[2] for word in sys.argv if word.startswith("--slurm-jobstep-array-execs=")]
-if ARRAY and os.environ["SLURM_ARRAY_TASK_ID"] != os.environ["SLURM_ARRAY_TASK_MIN"]:
-    from snakemake_executor_plugin_slurm_jobstep import _decompress_array_task_call
-
-    command = _decompress_array_task_call(ARRAY[0], int(os.environ["SLURM_ARRAY_TASK_ID"]))
-    os.execv("/bin/sh", ["sh", "-c", command])
+mithridate.array_task.become_own_command(sys.argv)
 
 
 def check_cluster() -> None:
