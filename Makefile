@@ -9,7 +9,7 @@ TESTS ?= tests
 # Jobs start twice as fast when packages keep their compiled bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: cert all test cluster env report config bench lint fuzz audit
+.PHONY: cert all test cluster browser env report config bench lint fuzz audit
 
 cert: env
 	$(SNAKEMAKE) --cores all results/dpa_cert.csv
@@ -21,6 +21,11 @@ test: env
 cluster: env
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[slurm]'
 	MITHRIDATE_CLUSTER=1 $(BIN)/python -m pytest tests/cluster
+
+# The tests of the report in a browser; with Debian's chromium and chromium-driver.
+browser: env
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	MITHRIDATE_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 env: $(STAMP)
 
@@ -42,6 +47,7 @@ bench: env
 	$(BIN)/python benchmarks/bilevel.py
 	$(BIN)/python benchmarks/strip.py
 	$(BIN)/python benchmarks/dgn.py
+	$(BIN)/python benchmarks/growth.py
 
 lint: env
 	$(BIN)/ruff check .
