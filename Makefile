@@ -9,7 +9,7 @@ TESTS ?= tests
 # Jobs start twice as fast when packages keep their compiled bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: cert all test cluster env report config bench lint fuzz audit
+.PHONY: cert all test torture cluster env report config bench lint fuzz audit
 
 cert: env
 	$(SNAKEMAKE) --cores all results/dpa_cert.csv
@@ -21,6 +21,10 @@ test: env
 cluster: env
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[slurm]'
 	MITHRIDATE_CLUSTER=1 $(BIN)/python -m pytest tests/cluster
+
+# Kills, full disks, damaged files: about half an hour. TORTURE='--size short --kills 4': three minutes.
+torture: env
+	$(BIN)/python -m tests.torture $(TORTURE)
 
 env: $(STAMP)
 
