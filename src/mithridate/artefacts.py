@@ -210,7 +210,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(read_checked(path))
     except InputError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a whole JSON file: delete it and make it again.") from error
 
 
