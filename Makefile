@@ -22,7 +22,7 @@ cluster: env
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[slurm]'
 	MITHRIDATE_CLUSTER=1 $(BIN)/python -m pytest tests/cluster
 
-# Kills, full disks, damaged files: about half an hour. TORTURE='--size short --kills 4': three minutes.
+# Kills, full disks, damaged files. The short form: make torture TORTURE='--size short --kills 4'.
 torture: env
 	$(BIN)/python -m tests.torture $(TORTURE)
 
