@@ -18,7 +18,7 @@ from tests.workflow.conftest import Project, checkout
 
 TINY, SHORT = (Path(__file__).with_name(f"{name}.yaml") for name in ("tiny", "short"))
 SHORT_TARGETS = ("results/dpa_cert.csv", "results/rab_cert.csv", "results/pictures/certified_accuracy.svg")
-NO_RESULTS = ("logs", "benchmarks", "checkpoints", "README.md")  # below results/, what no result depends on
+NO_RESULTS = {"logs", "benchmarks", "checkpoints", "run", "README.md"}  # below results/: about the run, or not read
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Run:
     def artefacts(self) -> Iterator[Path]:
         for path in sorted(self.results.rglob("*")):
             about = path.relative_to(self.results)
-            if path.is_file() and about.parts[0] not in NO_RESULTS and not path.name.startswith("."):
+            if path.is_file() and not NO_RESULTS & set(about.parts) and not path.name.startswith("."):
                 yield path
 
     def contents(self) -> dict[str, str]:
