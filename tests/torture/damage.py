@@ -11,6 +11,7 @@ from mithridate.errors import InputError
 from tests.torture.runs import Run, content, differing, errors
 from tests.workflow.conftest import Project
 
+WRONG = "WRONG"
 FLIPS = 20  # flipped bits tried in each file, one by one
 # What is damaged at once: files that are read side by side rather than made from one another.
 LAYERS = {
@@ -88,9 +89,10 @@ def layer(like: Run, folder: Path, expected: dict[str, str], name: str, seed: in
         for one in found:
             (run.project.folder / one).unlink(missing_ok=True)
         named |= found
-    outcome = Counter(_outcome(run.results / file, content) for file, content in expected.items())
-    shown = ", ".join(f"{count} {what}" for what, count in outcome.items())
-    return bool(named) and not outcome["WRONG"], f"{len(damaged)} damaged, {len(named)} named and deleted; then {shown}"
+    outcomes = {file: _outcome(run.results / file, content) for file, content in expected.items()}
+    wrong = [file for file, outcome in outcomes.items() if outcome == WRONG]
+    shown = ", ".join([*(f"{count} {what}" for what, count in Counter(outcomes.values()).items()), *wrong])
+    return bool(named) and not wrong, f"{len(damaged)} damaged, {len(named)} named and deleted; then {shown}"
 
 
 def _outcome(path: Path, expected: str) -> str:
@@ -101,7 +103,7 @@ def _outcome(path: Path, expected: str) -> str:
         _read(path)
     except InputError:
         return "not read again"
-    return "equal" if content(path) == expected else "WRONG"
+    return "equal" if content(path) == expected else WRONG
 
 
 def checkpoints(like: Run, folder: Path, expected: dict[str, str], seed: int) -> tuple[bool, str]:

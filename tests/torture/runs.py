@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -97,6 +98,8 @@ def content(path: Path) -> str:
         data = table.drop(columns=[name for name in table if "seconds" in name]).to_csv().encode()
     elif path.suffix == ".html" and b"seconds" in data:
         return "the page of a table with times"
+    elif path.parent.name == "runs":
+        data = repr({key: value for key, value in json.loads(data).items() if "seconds" not in key}).encode()
     return hashlib.sha256(data).hexdigest()
 
 
