@@ -9,7 +9,7 @@ TESTS ?= tests
 # Jobs start twice as fast when packages keep their compiled bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: cert all test cluster browser env report config bench lint fuzz audit
+.PHONY: cert all test torture cluster browser env report config bench lint fuzz audit
 
 cert: env
 	$(SNAKEMAKE) --cores all results/dpa_cert.csv
@@ -26,6 +26,10 @@ cluster: env
 browser: env
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
 	MITHRIDATE_BROWSER=1 $(BIN)/python -m pytest tests/browser
+
+# Kills, full disks, damaged files. The short form: make torture TORTURE='--size short --kills 4'.
+torture: env
+	$(BIN)/python -m tests.torture $(TORTURE)
 
 env: $(STAMP)
 

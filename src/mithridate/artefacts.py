@@ -2,15 +2,18 @@
 
 Everything is written to a temporary neighbour and renamed, so that no file is ever half-written, and contains
 no time stamps, so that equal contents give equal arrays, attributes and CSV bytes. What may differ between
-equal results (versions, device, commit) is kept apart in the HDF5 group or metadata key `provenance`.
+equal results (versions, device, commit) is kept apart in the HDF5 group or metadata key `provenance`. What is read is
+checked against its checksum (`mithridate.checksums`).
 """
 
+import glob
 import gzip
 import hashlib
 import io
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +25,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from mithridate.errors import InputError
+from mithridate import checksums
+from mithridate.errors import InputError, unwritten
 from mithridate.hdf5_guard import UNREADABLE, check_held, little_memory
 from mithridate.hdf5_heaps import check_heaps
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
 
 PROVENANCE = "provenance"
 DEEPEST, MOST_ARRAYS = 10, 10_000  # of an artefact of this workflow
+HOST = os.uname().nodename
 
 
 @contextmanager
@@ -40,35 +45,64 @@ def atomic(path: str | Path) -> Iterator[Path]:
     Raises InputError where the file system refuses to write (no space, no permission).
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left(path)
         try:
             yield part
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise InputError(
-            f"{path} could not be written ({reason}): free space or mend the permissions, then run again."
-        ) from error
+        raise InputError(unwritten(path, error)) from error
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes that were killed on this machine left of the file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(HOST)}-*-*.part"):
+        try:
+            os.kill(int(part.name.rsplit("-", 2)[1]), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (PermissionError, ValueError):  # somebody else's process, somebody else's name
+            pass
+
+
+class _Unfailing(io.FileIO):
+    """A new file that keeps the first error in writing it for later: the HDF5 library crashes on a full disk."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            rest = memoryview(data).cast("B")
+            while rest and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self.error is None else 0
+        except OSError as error:
+            self.error = error
+            return 0
 
 
 @contextmanager
 def new_hdf5(path: str | Path, attributes: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iterator[h5py.File]:
     """An HDF5 file to fill; atomic, without time stamps."""
     with atomic(path) as part:
-        file = h5py.File(part, "w")
-        try:
-            _set(file.attrs, attributes)
-            _set(file.create_group(PROVENANCE).attrs, provenance)
-            yield file
-        finally:
-            try:
-                file.close()
-            except RuntimeError as error:  # h5py's word for what could not be flushed
-                raise OSError(str(error)) from error
+        with _Unfailing(part, "w+") as raw:
+            with h5py.File(raw, "w", userblock_size=checksums.BLOCK) as file:
+                _set(file.attrs, attributes)
+                _set(file.create_group(PROVENANCE).attrs, provenance)
+                yield file
+            if raw.error is not None:
+                raise raw.error
+        checksums.seal_hdf5(part)
 
 
 def write_hdf5(
@@ -92,6 +126,7 @@ def open_hdf5(path: str | Path, *names: str) -> Iterator[h5py.File]:
     if not Path(path).is_file():
         raise InputError(f"{path} does not exist: check the path, or let the workflow make it.")
     try:
+        checksums.check_hdf5(path)
         file = h5py.File(path, "r")
     except OSError as error:
         raise InputError(
@@ -101,7 +136,10 @@ def open_hdf5(path: str | Path, *names: str) -> Iterator[h5py.File]:
         try:
             missing = [name for name in names if name not in file]
             if missing:
-                raise InputError(f"{path} has no data set {', '.join(missing)}: it is not the artefact expected here.")
+                raise InputError(
+                    f"{path} has no data set {', '.join(missing)}, so it is not the artefact expected here: delete it"
+                    " and make it again."
+                )
             yield file
         except InputError:
             raise
@@ -143,8 +181,8 @@ def memory_map(path: str | Path, name: str) -> np.ndarray:
     return np.memmap(path, dtype, "r", offset, shape)
 
 
-def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
-    """Write a table; the same rows give the same bytes, gzipped (`.gz`) or not."""
+def write_csv(path: str | Path, table: "pd.DataFrame", *, checksum: bool = True) -> None:
+    """Write a table; the same rows give the same bytes, gzipped (`.gz`) or not. Its checksum goes beside it."""
     text = table.to_csv(index=False, lineterminator="\n")
     data = text.encode()
     if str(path).endswith(".gz"):
@@ -152,7 +190,44 @@ def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
         with gzip.GzipFile("", "wb", 6, buffer, mtime=0) as stream:
             stream.write(data)
         data = buffer.getvalue()
-    write_bytes(path, data)
+    (write_checked if checksum else write_bytes)(path, data)
+
+
+def read_csv(path: str | Path, **how: Any) -> "pd.DataFrame":
+    """A table; `how` is what pandas.read_csv takes. Raises InputError for a missing or damaged file."""
+    import pandas as pd
+
+    data = read_checked(path)
+    try:
+        return pd.read_csv(io.BytesIO(gzip.decompress(data) if str(path).endswith(".gz") else data), **how)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"{path} is not a whole table: delete it and make it again.") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file says. Raises InputError for a missing or damaged file."""
+    try:
+        return json.loads(read_checked(path))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a whole JSON file: delete it and make it again.") from error
+
+
+def write_checked(path: str | Path, data: bytes) -> None:
+    """A text, with its checksum beside it."""
+    with atomic(path) as part:
+        part.write_bytes(data)
+        write_bytes(checksums.beside(path), checksums.line(path, data))
+
+
+def read_checked(path: str | Path) -> bytes:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} does not exist: check the path, or let the workflow make it.") from error
+    checksums.check_text(path, data)
+    return data
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -168,9 +243,9 @@ def write_safetensors(
 ) -> None:
     """Write arrays; the metadata is stored as JSON."""
     # One key: safetensors writes several in an order that changes from run to run.
-    text = json.dumps({**metadata, PROVENANCE: dict(provenance)})
+    text = json.dumps({checksums.KEY: checksums.BLANK, **metadata, PROVENANCE: dict(provenance)})
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    write_bytes(path, save_tensors(arrays, metadata={"mithridate": text}))
+    write_bytes(path, checksums.seal_weights(save_tensors(arrays, metadata={"mithridate": text})))
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -179,9 +254,13 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         data = Path(path).read_bytes()
         tensors = load_tensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return tensors, json.loads(header.get("__metadata__", {}).get("mithridate", "{}"))
+        notes = json.loads(header.get("__metadata__", {}).get("mithridate", "{}"))
+        checksums.check_weights(path, data, notes.pop(checksums.KEY))
+        return tensors, notes
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path, or let the workflow make it.") from error
+    except InputError:
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a whole safetensors file: delete it and make it again.") from error
 

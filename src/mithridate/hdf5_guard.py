@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mithridate.checksums import check_hdf5
 from mithridate.data.checks import shape_text
 from mithridate.errors import InputError, brief, short
 
@@ -47,6 +48,7 @@ def open_foreign(path: str | Path) -> h5py.File:
     if not Path(path).is_file():
         raise InputError(f"{path} does not exist or is no file: give the path of an HDF5 file (.h5).")
     with damage(path):
+        check_hdf5(path)
         return h5py.File(path, "r")
 
 

@@ -3,11 +3,11 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from mithridate.errors import InputError
+from mithridate.errors import InputError, unwritten
 
 
 def share_library() -> None:
@@ -25,29 +25,37 @@ class _Tee:
 
     def write(self, text: str) -> int:
         for stream in self._streams:
-            stream.write(text)
-            stream.flush()
+            with suppress(OSError):  # a log on a full disk must not stop what is said on the terminal
+                stream.write(text)
+                stream.flush()
         return len(text)
 
     def flush(self) -> None:
         for stream in self._streams:
-            stream.flush()
+            with suppress(OSError):
+                stream.flush()
 
 
 @contextmanager
 def logged(path: str) -> Iterator[None]:
     """Copy what is printed to a log file. An InputError ends the process with its sentence and exit code 1."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as log:
-        out, err = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)
-        try:
-            yield
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-        except Exception:
-            sys.excepthook(*sys.exc_info())
-            sys.exit(1)
-        finally:
-            sys.stdout, sys.stderr = out, err
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        log = open(path, "w")  # noqa: SIM115 - closed below, where a full disk may object
+    except OSError as error:
+        print(f"error: {unwritten(path, error)}", file=sys.stderr)
+        sys.exit(1)
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
+    finally:
+        sys.stdout, sys.stderr = out, err
+        with suppress(OSError):
+            log.close()

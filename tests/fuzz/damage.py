@@ -1,14 +1,18 @@
 """Damage to files that were whole: blindly to their bytes, or below what protects these (checksums, compression)."""
 
 import gzip
+import hashlib
 import io
 import math
+import re
 import zipfile
 import zlib
 from random import Random
 
 import h5py
 import numpy as np
+
+from mithridate.checksums import BLANK, BLOCK, MARK, seal_weights
 
 INTERESTING = (
     0,
@@ -41,6 +45,14 @@ def damaged(kind: str, content: bytes, random: Random, whole: bool = True) -> by
             content = of_bytes(content, random)
         whole = False
     return content[:MOST]
+
+
+def sealed(content: bytes) -> bytes:
+    """With the checksum, where there was one, of what it is now: whoever makes a file on purpose does that too."""
+    if content.startswith(MARK):
+        return MARK + hashlib.sha256(content[BLOCK:]).hexdigest().encode() + content[len(MARK) + len(BLANK) :]
+    known = re.search(rb'checksum\\": \\"([0-9a-f]{64})', content[: 1 << 16])
+    return seal_weights(content[: known.start(1)] + BLANK.encode() + content[known.end(1) :]) if known else content
 
 
 def of_bytes(content: bytes, random: Random) -> bytes:

@@ -21,6 +21,7 @@ from mithridate.data.splits import read_split
 from mithridate.errors import InputError
 from mithridate.foreign import open_foreign
 from mithridate.standalone import default_methods
+from tests.fuzz.damage import sealed
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.integers(0, 256, (6, 5, 4), dtype=np.uint8), np.arange(6) % 3
@@ -53,7 +54,7 @@ def check(reader: Reader, folder: Path, content: bytes) -> str | None:
     """Read a file of this content: what the reader refuses it with, None where it is read. Raises AssertionError where
     that is not one sentence that names the file (the key, in a configuration; the damaged part, in a folder), and whatever the reader raises besides InputError."""
     path = folder / reader.file
-    path.write_bytes(content)
+    path.write_bytes(sealed(content))
     for name, make in reader.beside.items():
         if not (folder / name).exists():
             (folder / name).write_bytes(make())

@@ -3,15 +3,18 @@
 import itertools
 import re
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from mithridate.checksums import seal_hdf5
 from mithridate.data.partition import Subsets
 from mithridate.errors import InputError
 
@@ -25,6 +28,14 @@ def subsets(sizes: list[int] | np.ndarray) -> Subsets:
     ends, k = np.cumsum(sizes), len(sizes)
     none, indices = np.zeros((k, 1)), np.split(np.arange(ends[-1]), ends[:-1])
     return Subsets(np.repeat(np.arange(k), sizes), indices, none, none, np.zeros(1, np.int64), k, 1, "pixel_sum", "a")
+
+
+@contextmanager
+def edited(path: Path) -> Iterator[h5py.File]:
+    """An artefact to be changed in place, with the checksum of what it becomes."""
+    with h5py.File(path, "r+") as file:
+        yield file
+    seal_hdf5(path)
 
 
 def refused(load: Callable[..., object], path: Path, sentence: str, **options: Any) -> None:

@@ -1,14 +1,19 @@
 """File formats: equal contents give equal files, nothing half-written, damaged files are named."""
 
+import os
 import resource
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
-from mithridate import artefacts
+from mithridate import artefacts, checksums
 from mithridate.errors import InputError
 
 ARRAYS = {"x": np.arange(5000).reshape(50, 100), "empty": np.zeros((0, 3))}
@@ -27,7 +32,22 @@ def full_disk(limit: int):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+def many_groups(path):
+    with artefacts.new_hdf5(path, {}, {}) as file:
+        for number in range(1000):
+            file[f"group{number}/x"] = np.arange(10)
+
+
+def compressed(path):
+    with artefacts.new_hdf5(path, {}, {}) as file:
+        whole = file.create_dataset("x", (64, 1000), float, chunks=(8, 1000), compression="gzip", shuffle=True)
+        for start in range(0, 64, 8):
+            whole[start : start + 8] = np.random.default_rng(start).random((8, 1000))
+
+
 WRITERS = {
+    "groups.h5": many_groups,  # a library that sees these two writes fail crashes
+    "compressed.h5": compressed,
     "a.h5": lambda path: artefacts.write_hdf5(path, {"x": np.arange(50_000)}, {"k": 3}, {}),
     "a.csv": lambda path: artefacts.write_csv(path, pd.DataFrame({"x": range(50_000)})),
     "a.csv.gz": lambda path: artefacts.write_csv(path, pd.DataFrame({"x": np.random.default_rng(0).random(50_000)})),
@@ -87,3 +107,65 @@ def test_damaged_files_are_named_with_a_remedy(tmp_path):
         weights.write_bytes(whole[:size])
         with pytest.raises(InputError, match="not a whole safetensors file"):
             artefacts.read_safetensors(weights)
+
+
+READERS = {".h5": artefacts.digest, ".safetensors": artefacts.read_safetensors, ".csv": artefacts.read_csv, ".gz": artefacts.read_csv}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.h5", "compressed.h5", "a.csv", "a.csv.gz", "a.safetensors"])
+def test_one_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path, name):
+    path = tmp_path / name
+    WRITERS[name](path)
+    read, whole, random = READERS[path.suffix], path.read_bytes(), np.random.default_rng(0)
+    expected, refused = repr(read(path)), 0
+    for place in [0, 30, len(whole) - 1, *random.integers(0, len(whole), 60)]:
+        data = bytearray(whole)
+        data[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(data)
+        try:
+            assert repr(read(path)) == expected
+        except InputError as error:
+            refused += str(error).startswith(str(path)) and str(error).endswith("again.")
+    assert refused >= 60  # a bit of the word that announces the checksum is harmless
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.csv", "a.csv.gz", "a.safetensors"])
+@pytest.mark.parametrize("content", [b"", bytes(5000), b"other,text\n1,2\n"])
+def test_other_content_is_refused(tmp_path, name, content):
+    path = tmp_path / name
+    WRITERS[name](path)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} is .*again"):
+        READERS[path.suffix](path)
+
+
+def test_files_without_a_checksum_are_read_as_they_are(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = [1, 2]
+    assert artefacts.read_hdf5(tmp_path / "a.h5", "x")["x"].tolist() == [1, 2]
+    artefacts.write_csv(tmp_path / "a.csv", pd.DataFrame({"x": [1]}), checksum=False)
+    assert [path.name for path in tmp_path.glob(".*")] == []
+    (tmp_path / "a.csv").write_text("x\n2\n")
+    assert artefacts.read_csv(tmp_path / "a.csv")["x"].tolist() == [2]
+
+
+def test_the_checksum_of_a_table_is_one_that_sha256sum_reads(tmp_path):
+    WRITERS["a.csv"](tmp_path / "a.csv")
+    name = checksums.beside(tmp_path / "a.csv").name
+    assert subprocess.run(["sha256sum", "-c", "--status", name], cwd=tmp_path).returncode == 0
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_file_is_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, living = (tmp_path / f".a.csv.{artefacts.HOST}-{pid}-12ab.part" for pid in (dead.pid, os.getppid()))
+    for part in (left, living):
+        part.touch()
+    WRITERS["a.csv"](tmp_path / "a.csv")
+    assert not left.exists()
+    assert living.exists()
+
+
+def test_jobs_read_tables_in_no_other_way():
+    for script in (Path(__file__).parents[2] / "workflow" / "scripts").glob("*.py"):
+        assert "pd.read_csv" not in script.read_text(), script

@@ -27,7 +27,7 @@ from mithridate.training.flags import EMPTY, FITTED
 from mithridate.training.inputs import open_inputs
 from mithridate.training.recipe import Recipe, resolve
 from mithridate.training.slices import read_slice, slice_members, write_slice
-from tests.unit.making import subsets
+from tests.unit.making import edited, subsets
 
 N, K, CLASSES = 30, 5, 3
 LABELS = np.arange(N) % CLASSES
@@ -414,7 +414,8 @@ def test_one_flipped_bit_is_found(family, capsys):
     provenance = metadata.pop("provenance")
     try:
         write_safetensors(path, {**arrays, name: bits.view(np.float32)}, metadata, provenance)
-        assert sum(a != b for a, b in zip(path.read_bytes(), whole, strict=True)) == 1
+        weights = 8 + int.from_bytes(whole[:8], "little")
+        assert sum(a != b for a, b in zip(path.read_bytes()[weights:], whole[weights:], strict=True)) == 1
         assert main(["verify", str(family), "--members", "4"]) == 1
     finally:
         path.write_bytes(whole)
@@ -440,7 +441,7 @@ def test_a_folder_without_a_family_is_named(tmp_path, family, capsys):
 
 def test_an_h5_file_that_lost_its_shifts_is_not_certified_as_disjoint(tmp_path, capsys):
     path = plain_hdf5(tmp_path / "scores.h5")
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file.attrs["d"] = 2
     assert main(["certify", str(path)]) == 1
     assert "says that its subsets overlap (d = 2) but has no shifts" in capsys.readouterr().err
@@ -459,7 +460,7 @@ def test_an_h5_file_that_lost_its_shifts_is_not_certified_as_disjoint(tmp_path, 
 )
 def test_damaged_attributes_and_labels_are_named(tmp_path, capsys, change, sentence):
     path = plain_hdf5(tmp_path / "scores.h5")
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         change(file)
     assert main(["certify", str(path)]) == 1
     assert sentence in capsys.readouterr().err

@@ -19,6 +19,7 @@ from mithridate.data.partition import buckets
 from mithridate.data.sources import load_source
 from mithridate.errors import InputError
 from mithridate.options.data import DataOptions
+from tests.unit.making import edited
 
 
 def small(**changes) -> Dataset:
@@ -170,11 +171,11 @@ def test_equal_data_sets_give_equal_artefacts(tmp_path):
 def test_a_damaged_artefact_is_named(tmp_path):
     path = tmp_path / "clean.h5"
     data.save(path, small(), 0.1, 0, {})
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file["x_test"][0, 0, 0, 0] ^= 1
     with pytest.raises(InputError, match=r"clean\.h5 differs from the SHA-256 it carries"):
         data.load(path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file.attrs["class_names"]
     with pytest.raises(InputError, match="is no data set of this workflow"):
         data.load_header(path)

@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from itertools import count
 from types import SimpleNamespace
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,7 +35,7 @@ from mithridate.repair.pruning import Pruner
 from mithridate.repair.strip import Strip, calibrate
 from mithridate.repair.table import tabulate
 from mithridate.scoring.network import empty_network
-from tests.unit.making import refused
+from tests.unit.making import edited, refused
 
 SHAPE, CLASSES, N, LAYER = (1, 8, 8), 4, 100, "conv_3"
 KIND = Kind("deepid", SHAPE, CLASSES)
@@ -187,13 +186,18 @@ def test_damaged_and_foreign_judged_files_are_refused(tmp_path, detector):
     refused(load_judged, path, "does not exist")
     save_judged(path, judged(30, 0), {})
     content = path.read_bytes()
-    for part in (b"", b"nothing" * 99, content[: len(content) // 2], content[:-1]):
+    for part, sentence in (
+        (b"", "is not a whole HDF5 file"),
+        (b"nothing" * 99, "is not a whole HDF5 file"),
+        (content[: len(content) // 2], "is damaged"),
+        (content[:-1], "is damaged"),
+    ):
         path.write_bytes(part)
-        refused(load_judged, path, "is not a whole HDF5 file")
+        refused(load_judged, path, sentence)
     save_detector(path, detector, {})
     refused(load_judged, path, "is no judged file of this workflow")
     save_judged(path, judged(30, 0), {})
-    with h5py.File(path, "a") as file:
+    with edited(path) as file:
         del file["classes/prune"]
     refused(load_judged, path, "has no data set classes/prune")
     write_hdf5(path, {}, {"networks": [], "boundary": 0.1, "num_classes": 3}, {})
@@ -352,10 +356,12 @@ def test_missing_mixed_and_damaged_parts_are_refused(folder, networks, detector,
     content = own.read_bytes()
     place = content.index(detector.calibration.tobytes()) if part == "strip.h5" else len(content) - 1
     own.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    refused(GoodNet, folder, mixed)
-    for damaged in (b"", content[:-1], b"no part" * 99):
+    refused(GoodNet, folder, f"{part} is damaged or was changed")
+    for damaged in (b"", b"no part" * 99):
         own.write_bytes(damaged)
         refused(GoodNet, folder, f"{part} is not a whole ")
+    own.write_bytes(content[:-1])
+    refused(GoodNet, folder, f"{part} is ")
     write(networks["twin"], replace(detector, overlays=detector.overlays[::-1]))
     refused(GoodNet, folder, mixed)
     own.unlink()

@@ -25,6 +25,7 @@ from mithridate.data.partition import (
     touched_subsets,
 )
 from mithridate.errors import InputError
+from tests.unit.making import edited
 
 
 def published(images, labels, k, sums=None):
@@ -331,7 +332,7 @@ def alias(file):
 def test_subsets_that_contradict_their_shifts_are_named(tmp_path, finite_subsets, damage):
     path = tmp_path / "subsets.h5"
     save_subsets(path, finite_subsets, {})
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         damage(file)
     with pytest.raises(InputError, match=r"subsets\.h5 contradicts itself"):
         load_subsets(path)
@@ -384,7 +385,7 @@ def test_a_shift_must_not_occur_twice(tmp_path, finite_subsets):
 def test_damaged_subsets_are_named(tmp_path, subsets, damage):
     path = tmp_path / "subsets.h5"
     save_subsets(path, subsets, {})
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         damage(file)
     with pytest.raises(InputError, match=r"subsets\.h5 .*"):
         load_subsets(path)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from fractions import Fraction
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +23,7 @@ from mithridate.attacks.poisons import (
 from mithridate.data.splits import Splits, export_splits, import_splits
 from mithridate.errors import InputError
 from mithridate.streams import Stream
+from tests.unit.making import edited
 
 N, SHA = 60, "a" * 64
 GREY = (Stream("poisons").uniform(N, 1, 4, 4) * 256).astype(np.uint8)
@@ -163,7 +163,7 @@ def test_other_files_are_refused(poison, tmp_path):
 
     def broken(change) -> None:
         save_poison(path, poison, data().images, {})
-        with h5py.File(path, "r+") as file:
+        with edited(path) as file:
             change(file)
         with pytest.raises(InputError, match=r"random-e0\.1-t2\.h5"):
             load_poison(path, SHA)

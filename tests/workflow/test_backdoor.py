@@ -12,6 +12,7 @@ from mithridate.certify.aggregation import certify_dpa, certify_finite, vote_cou
 from mithridate.data.poison import load_poisoned_index
 from mithridate.training.family import weight_hash
 from mithridate.training.slices import read_slice
+from tests.unit.making import edited
 from tests.workflow.conftest import ATTACKED, Project, settings
 
 pytestmark = pytest.mark.workflow
@@ -135,7 +136,7 @@ def test_a_violated_certificate_ends_the_workflow_with_the_image(attacked, tmp_p
     clean, poisoned = weights(attacked, "clean/k7d2"), weights(attacked, f"{POISONED}/k7d2")
     untouched = [number for number in clean if clean[number] == poisoned[number]]
     family = copy.path(f"digits/dpa/{POISONED}/k7d2")
-    with h5py.File(family / "scores.h5", "r+") as file:
+    with edited(family / "scores.h5") as file:
         file["scores"][7, untouched[0]] += 1
     (family / "check.csv").unlink()
     target = f"results/digits/dpa/{POISONED}/k7d2/check.csv"

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +14,7 @@ from mithridate.certify.smoothing_results import NOTHING_TO_LOSE
 from mithridate.data.dataset import load_header, load_labels
 from mithridate.training.family import weight_hash
 from mithridate.training.slices import read_slice
+from tests.unit.making import edited
 from tests.workflow.conftest import SMOOTHING, Project, smoothing
 
 pytestmark = pytest.mark.workflow
@@ -153,7 +153,7 @@ def test_exported_splits_come_back_as_the_same_poison_with_the_same_victims(copi
 
 def test_a_poison_of_another_data_set_is_named(copied):
     path = copied.path(f"digits/smoothing/poison/{POISON}.h5")
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file.attrs["sha256"] = "0" * 64
     os.utime(path)
     target = f"results/digits/smoothing/{POISON}/{KIND}/victims.safetensors"

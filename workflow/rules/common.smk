@@ -1,5 +1,6 @@
 # Functions and constants that rules share; no rules here.
 import functools
+import os
 import re
 from pathlib import Path
 
@@ -24,6 +25,12 @@ import mithridate.options.smoothing_runs
 import mithridate.training.recipe
 
 mithridate.job.share_library()
+
+records = Path(".snakemake") if Path(".snakemake").exists() else Path()
+if not os.access(records, os.W_OK):
+    raise WorkflowError(
+        f"{records.resolve()} cannot be written, where Snakemake keeps its records: mend the permissions."
+    )
 
 try:
     for file in workflow.configfiles:

@@ -1,8 +1,7 @@
 """What a network, its repairs, its twin and STRIP say of a file's images."""
 
-import pandas as pd
-
 from mithridate import device
+from mithridate.artefacts import read_csv
 from mithridate.data.faces import open_faces
 from mithridate.job import logged
 from mithridate.progress import Progress
@@ -21,7 +20,7 @@ with logged(snakemake.log[0]):
     detector = load_detector(given.strip, network, params.device)
     how = {"triggered": params.triggered, "device": params.device}
     if params.pruning == "channels":
-        how["pruning"] = params.layer, pd.read_csv(given.curve)
+        how["pruning"] = params.layer, read_csv(given.curve)
     with open_faces(given.file, kind.shape, kind.num_classes) as faces:
         progress = Progress(f"images of {wildcards.file} shown to {wildcards.net}", len(faces))
         judged = judge(faces, networks, detector, kind.num_classes, progress=progress, **how)

@@ -1,16 +1,15 @@
 """Draw an attack: how often it succeeds, what is certified against it, and certified accuracy against radius."""
 
-import pandas as pd
-
+from mithridate.artefacts import read_csv
 from mithridate.job import logged
 from mithridate.pictures.backdoor import certified_accuracy, certified_and_empirical, success_rate
 from mithridate.pictures.style import save
 
 with logged(snakemake.log[0]):
     params, out = snakemake.params, snakemake.output
-    matrix = pd.read_csv(snakemake.input.matrix)
+    matrix = read_csv(snakemake.input.matrix)
     matrix = matrix[matrix["attack"] == snakemake.wildcards.attack]
-    curve = pd.read_csv(snakemake.input.cert)
+    curve = read_csv(snakemake.input.cert)
     save(success_rate(matrix, params.confidence), out.success_rate, out.success_rate_caption)
     compared = certified_and_empirical(matrix, params.confidence)
     save(compared, out.certified_and_empirical, out.certified_and_empirical_caption)

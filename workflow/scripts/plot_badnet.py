@@ -2,9 +2,7 @@
 
 import json
 
-import pandas as pd
-
-from mithridate.artefacts import read_attributes, read_hdf5
+from mithridate.artefacts import read_attributes, read_csv, read_hdf5
 from mithridate.data.faces import open_faces
 from mithridate.job import logged
 from mithridate.options.badnet import BadnetOptions, StripOptions
@@ -25,7 +23,7 @@ with logged(snakemake.log[0]):
     for name, path in zip(params.files, given.files, strict=True):
         with open_faces(path) as faces:
             examples[name] = rows[name], faces.images(rows[name])
-    save(pruning(pd.read_csv(given.curve), tests, files, params.tau), out.pruning, out.pruning_caption)
+    save(pruning(read_csv(given.curve), tests, files, params.tau), out.pruning, out.pruning_caption)
     histograms = statistic(strip["calibration"], boundary, options, tests, files, params.confidence)
     save(histograms, out.statistic, out.statistic_caption)
     shown = answers(delivered, tests, files, examples, strip["overlays"], options)

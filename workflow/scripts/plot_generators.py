@@ -1,7 +1,6 @@
 """Draw the loss of each class's generator against the step."""
 
-import pandas as pd
-
+from mithridate.artefacts import read_csv
 from mithridate.data.dataset import load_header
 from mithridate.job import logged
 from mithridate.pictures.dgn import losses
@@ -10,4 +9,4 @@ from mithridate.pictures.style import save
 with logged(snakemake.log[0]):
     given, out, loss = snakemake.input, snakemake.output, snakemake.wildcards.loss
     names = load_header(given.data).class_names
-    save(losses(pd.read_csv(given.history), loss, names), out.picture, out.caption)
+    save(losses(read_csv(given.history), loss, names), out.picture, out.caption)

@@ -1,13 +1,12 @@
 """Draw RAB's certified accuracy for one training set, on clean and on triggered test images."""
 
-import pandas as pd
-
+from mithridate.artefacts import read_csv
 from mithridate.job import logged
 from mithridate.pictures.rab import certified_accuracy
 from mithridate.pictures.style import save
 
 with logged(snakemake.log[0]):
-    curve, out = pd.read_csv(snakemake.input.cert), snakemake.output
+    curve, out = read_csv(snakemake.input.cert), snakemake.output
     own = curve[curve["variant"] == snakemake.wildcards.rab_variant]
     for shown in ("clean", "triggered"):
         rows = own[own["inputs"] == shown]

@@ -1,13 +1,12 @@
 """Draw who is robust against whom, and how much white-box PGD leaves at every radius."""
 
-import pandas as pd
-
+from mithridate.artefacts import read_csv
 from mithridate.job import logged
 from mithridate.pictures.dgn import curves, matrix
 from mithridate.pictures.style import save
 
 with logged(snakemake.log[0]):
     out, confidence = snakemake.output, snakemake.params.confidence
-    table = pd.read_csv(snakemake.input.table, keep_default_na=False, na_values=[""])
+    table = read_csv(snakemake.input.table, keep_default_na=False, na_values=[""])
     save(matrix(table, confidence), out.matrix, out.matrix_caption)
     save(curves(table, confidence), out.curves, out.curves_caption)

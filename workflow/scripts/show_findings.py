@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from mithridate.artefacts import write_bytes
+from mithridate.artefacts import read_csv, write_bytes
 from mithridate.job import logged
 from mithridate.report.findings import first_page, sortable
 from mithridate.sortable import page
@@ -12,7 +10,7 @@ from mithridate.sortable import page
 with logged(snakemake.log[0]):
     given, out = snakemake.input, snakemake.output
     findings, *tables = (
-        pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in [given.findings, *given.tables]
+        read_csv(path, keep_default_na=False, na_values=[""]) for path in [given.findings, *given.tables]
     )
     named = {Path(path).stem: table for path, table in zip(given.tables, tables, strict=True)}
     write_bytes(out.text, first_page(findings, named, snakemake.params.parts).encode())

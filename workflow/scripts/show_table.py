@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from mithridate.artefacts import write_bytes
+from mithridate.artefacts import read_csv, write_bytes
 from mithridate.job import logged
 from mithridate.sortable import page
 
 with logged(snakemake.log[0]):
-    table = pd.read_csv(snakemake.input.table, keep_default_na=False, na_values=[""])  # "null" is a value
+    table = read_csv(snakemake.input.table, keep_default_na=False, na_values=[""])  # "null" is a value
     write_bytes(snakemake.output[0], page(table, Path(snakemake.input.table).name).encode())

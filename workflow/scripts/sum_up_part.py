@@ -2,11 +2,11 @@
 
 import json
 
-from mithridate.artefacts import write_bytes
+from mithridate.artefacts import write_checked
 from mithridate.findings.runs import describe
 from mithridate.job import logged
 
 with logged(snakemake.log[0]):
     params, part = snakemake.params, snakemake.wildcards.part
     run = describe("results", part, params.configuration, params.changed, params.command)
-    write_bytes(snakemake.output[0], (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
+    write_checked(snakemake.output[0], (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,9 +1,8 @@
 """Published numbers and claims beside ours."""
 
-import json
 from pathlib import Path
 
-from mithridate.artefacts import write_csv
+from mithridate.artefacts import read_json, write_csv
 from mithridate.findings.compare import findings
 from mithridate.findings.record import load_tables
 from mithridate.findings.settings import papers
@@ -11,7 +10,7 @@ from mithridate.job import logged
 
 with logged(snakemake.log[0]):
     given = snakemake.input
-    runs = [json.loads(Path(path).read_text()) for path in given.runs]
+    runs = [read_json(path) for path in given.runs]
     table = findings(load_tables(Path("results"), runs), runs, papers(Path(given.papers[0]).parent))
     write_csv(snakemake.output[0], table)
     print(table.groupby(["part", "kind", "verdict"], sort=False).size().to_string())

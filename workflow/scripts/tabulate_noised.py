@@ -1,8 +1,6 @@
 """RAB's certified accuracy per radius, for every training set, kind of test images and noise."""
 
-import pandas as pd
-
-from mithridate.artefacts import write_csv
+from mithridate.artefacts import read_csv, write_csv
 from mithridate.certify.rab_table import Certified, tabulate
 from mithridate.data.dataset import load_header
 from mithridate.data.poison import load_poisoned_norm
@@ -19,7 +17,7 @@ with logged(snakemake.log[0]):
         if name != CLEAN
     }
     runs = [
-        Certified(variant, sigma, pd.read_csv(path, keep_default_na=False))
+        Certified(variant, sigma, read_csv(path, keep_default_na=False))
         for (variant, sigma), path in zip(params.runs, snakemake.input.certificates, strict=True)
     ]
     table = tabulate(runs, norms, options, num_classes=classes, confidence=params.confidence)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mithridate.artefacts import write_csv
+from mithridate.artefacts import read_csv, write_csv
 from mithridate.certify.smoothing_results import Certified, claims, tabulate
 from mithridate.job import logged
 from mithridate.options.smoothing import SmoothingOptions
@@ -13,7 +13,7 @@ with logged(snakemake.log[0]):
     files, asked = list(snakemake.input.certificates), victims(options)
     blocks = len(files) // len(asked)
     runs = [
-        Certified(victim, pd.concat([pd.read_csv(file) for file in files[start : start + blocks]], ignore_index=True))
+        Certified(victim, pd.concat([read_csv(file) for file in files[start : start + blocks]], ignore_index=True))
         for victim, start in zip(asked, range(0, len(files), blocks), strict=True)
     ]
     for path, make in ((snakemake.output.cert, tabulate), (snakemake.output.claims, claims)):

@@ -1,14 +1,12 @@
 """Train one loss's generators, one per class, against the target."""
 
-import pandas as pd
-
 from mithridate import device
 from mithridate.adversarial.generators import save_generators, step_count, train_generators
 from mithridate.adversarial.losses import make_loss
 from mithridate.adversarial.relevance import relevant_pixels
 from mithridate.adversarial.suspicious import suspicious_masks
 from mithridate.adversarial.targets import repeat_seed
-from mithridate.artefacts import read_hdf5, write_csv
+from mithridate.artefacts import read_csv, read_hdf5, write_csv
 from mithridate.data.dataset import load_pixels
 from mithridate.job import logged
 from mithridate.options.dgn import GeneratorOptions
@@ -26,7 +24,7 @@ with logged(snakemake.log[0]):
     if loss == "lrp":
         masks["relevant"] = relevant_pixels(read_hdf5(given.masks[0], "relevance")["relevance"], options.k)
     elif loss == "suspiciousness":
-        masks["suspicious"] = suspicious_masks(pd.read_csv(given.masks[0]))
+        masks["suspicious"] = suspicious_masks(read_csv(given.masks[0]))
     steps = step_count(labels, kind.num_classes, options)
     progress = Progress(f"steps of {loss} generators", steps * kind.num_classes)
     how = {"name": loss, "num_classes": kind.num_classes, "device": params.device, "progress": progress}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mithridate.artefacts import write_bytes, write_csv
+from mithridate.artefacts import read_csv, read_json, write_bytes, write_csv
 from mithridate.errors import InputError
 from mithridate.findings.compare import findings
 from mithridate.findings.configuration import changed, load, of_part, repeat
@@ -57,7 +57,7 @@ def record(
         for source in sorted((results / "pictures").glob(PICTURES.get(run["part"], "none"))):
             within = source.relative_to(results / "pictures").parts[1:-1]  # the name of an attack
             write_bytes(folder / "_".join([run["part"], *within, source.name]), source.read_bytes())
-    write_csv(folder / FINDINGS, found)
+    write_csv(folder / FINDINGS, found, checksum=False)
     write_bytes(folder / RUN, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
     write_bytes(docs / "README.md", page(load_records(docs)).encode())
     return folder
@@ -66,7 +66,7 @@ def record(
 def load_runs(results: Path) -> list[dict[str, Any]]:
     """What is known of each part of a run, in the order of the parts."""
     paths = [results / "runs" / f"{part}.json" for part in TABLES]
-    runs = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    runs = [read_json(path) for path in paths if path.is_file()]
     if not runs:
         raise InputError(f"{results}/runs holds no PART.json: `snakemake results/runs/dpa.json` makes one.")
     return runs
@@ -85,10 +85,7 @@ def described(results: Path, files: Sequence[str]) -> list[dict[str, Any]]:
 def load_tables(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
     """The final tables of the parts, by name."""
     names = [name for run in runs for name in run["tables"]]
-    for name in names:
-        if not (folder / f"{name}.csv").is_file():
-            raise InputError(f"{folder}/{name}.csv does not exist: let the workflow make it.")
-    return {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in names}
+    return {name: read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in names}
 
 
 def load_records(docs: Path) -> dict[str, tuple[list[dict[str, Any]], pd.DataFrame, list[str]]]:

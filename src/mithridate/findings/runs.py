@@ -102,8 +102,11 @@ def _provenance(path: Path) -> dict[str, Any]:
 
 
 def _seconds(path: Path) -> float:
-    with path.open(newline="") as file:
-        return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+    try:
+        with path.open(newline="") as file:
+            return next(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+    except (KeyError, StopIteration, ValueError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is no whole benchmark of a job: delete it and run that job again.") from error
 
 
 def _hardware(found: Sequence[Mapping[str, Any]]) -> str:

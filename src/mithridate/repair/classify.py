@@ -50,7 +50,7 @@ def classify(
     print(report(output, faces, goodnet.num_classes, confidence))
     if out is not None:
         index = np.arange(len(output))
-        write_csv(out, pd.DataFrame({"index": index, "label": faces.labels, "output": output}))
+        write_csv(out, pd.DataFrame({"index": index, "label": faces.labels, "output": output}), checksum=False)
         print(f"written: {out}")
 
 
