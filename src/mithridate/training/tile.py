@@ -1,6 +1,5 @@
 """Training one tile: the members in the slots of a stack, from their initialisation to their last step."""
 
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,17 +14,16 @@ from mithridate.models.registry import Builder, class_logits, initialise
 from mithridate.streams import Stream
 from mithridate.training import plan
 from mithridate.training.augment import augment, count_numbers
+from mithridate.training.captured import CapturedSteps
 from mithridate.training.optimiser import OPTIMISERS
 from mithridate.training.procedure import NoisyLoss
+from mithridate.training.randomness import Randomness
 from mithridate.training.recipe import Recipe
 from mithridate.training.stack import Grouped, Single, Stack
 from mithridate.training.subset import Subset
 
 BLACK = 0  # row of the resident images that padding and empty slots point to
-WARM_UP = 3  # eager steps before a CUDA graph is captured
 Trained = tuple[list[dict[str, Tensor]], np.ndarray]
-
-WORTH = 8  # steps of one batch size from which on a captured step pays
 
 
 @dataclass(frozen=True)
@@ -67,19 +65,19 @@ class TileTrainer:
         self.noisy = None
         if recipe.noising is not None:
             self.noisy = NoisyLoss(recipe.noising, self.stack, batch, recipe.shape, recipe.device)
-        self._resting = True  # some member may have finished; a captured step must not assume otherwise
-        cards = [self.images.device] if recipe.device == "cuda" else []
-        before = Randomness(cards)
-        self._check_output()
-        # Captured steps of one process share the place that a layer's random numbers (dropout's) are counted in, so
-        # that tiles in work at once would draw each other's: such networks take every step uncaptured.
-        self._captures = bool(cards) and recipe.options.cuda_graphs and Randomness(cards) == before
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}  # by batch size
+        self._resting = True
+        self._cards = [self.images.device] if recipe.device == "cuda" else []
         self._randomness: Randomness | None = None
-        self.stream = self._pool = None
-        if recipe.device == "cuda":
-            self.stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+        before = Randomness(self._cards)
+        self._check_output()
+        self.stream, self._captured = None, None
+        if self._cards:
+            self.stream = torch.cuda.Stream()
             self.stream.wait_stream(torch.cuda.current_stream())
+            # Captured steps of one process share the place that a layer's random numbers (dropout's) are counted in, so
+            # that tiles in work at once would draw each other's: such networks take every step uncaptured.
+            if recipe.options.cuda_graphs and Randomness(self._cards).same(before):
+                self._captured = CapturedSteps()
 
     def train(self, slots: Sequence[Subset | None], progress: Callable[[float], None]) -> Trained:
         """States of all slots (one without a subset holds a dummy) and each one's last training loss [T].
@@ -103,8 +101,8 @@ class TileTrainer:
             with self._turn():
                 next(laid_out)
                 self._resting = any(step >= len(course.rates) for course in courses)
-                if (graph := self._graphs.get(size)) is not None:
-                    graph.replay()
+                if self._captured:
+                    self._captured.run(self._step, size)
                 else:
                     self._step(size)
             yield (step + 1) / len(sizes)
@@ -114,21 +112,20 @@ class TileTrainer:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """A stretch of this trainer's work: in its own stream, with its own state of PyTorch's generators."""
-        cards = [self.images.device] if self.stream else []
-        with torch.cuda.stream(self.stream), torch.random.fork_rng(cards):  # without a stream: as if it were not there
+        with torch.cuda.stream(self.stream), torch.random.fork_rng(self._cards):  # None: as if it were not there
             if self._randomness is not None:
                 self._randomness.restore()
             yield
-            self._randomness = Randomness(cards)
+            self._randomness = Randomness(self._cards)
 
     def _begin(self, slots: Sequence[Subset | None]) -> tuple[list[Course], list[int]]:
         """The members enter: their plans, and the size of the batch at every step."""
         places = list(self._place(slots))
         courses = [self._plan(number, rows) for _, number, rows in places]
         sizes = self._sizes(courses)
-        if self._captures:
-            for size in [size for size, count in Counter(sizes).items() if count >= WORTH]:
-                self._capture(size)
+        if self._captured:
+            self._resting = True  # some member may have finished; a captured step must not assume otherwise
+            self._captured.record(self._step, sizes)
         for slot, number, _ in places:
             self._enter(slot, number)
         self.optimiser.reset()
@@ -275,33 +272,3 @@ class TileTrainer:
                 f"model {recipe.model!r} must return logits [batch, {recipe.num_classes}],"
                 f" not {list(logits.shape[1:])}."
             )
-
-    def _capture(self, size: int) -> None:
-        """Record one step on batches of this size; the state it spoils is overwritten when a member enters."""
-        if size in self._graphs:
-            return
-        self._resting = True
-        for _ in range(1 if self._graphs else WARM_UP):
-            self._step(size)
-        self._graphs[size] = graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(pool=self._pool)
-        self._step(size)
-        graph.capture_end()
-
-
-class Randomness:
-    """The state of PyTorch's generators, on the CPU and on cards."""
-
-    def __init__(self, cards: Sequence[torch.device]) -> None:
-        self._cpu, self._cards = torch.get_rng_state(), {card: torch.cuda.get_rng_state(card) for card in cards}
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Randomness):
-            return NotImplemented
-        pairs = [(self._cpu, other._cpu), *((state, other._cards[card]) for card, state in self._cards.items())]
-        return all(torch.equal(one, another) for one, another in pairs)
-
-    def restore(self) -> None:
-        torch.set_rng_state(self._cpu)
-        for card, state in self._cards.items():
-            torch.cuda.set_rng_state(state, card)

@@ -1,0 +1,36 @@
+"""Steps as CUDA graphs: captured once for each batch size, replayed without PyTorch's overhead for each kernel."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+
+Step = Callable[[int], None]
+WARM_UP = 3  # plain steps before the first capture
+WORTH = 8  # steps of one batch size from which on capturing pays
+
+
+class CapturedSteps:
+    """The steps of one trainer: step(size) runs one on the first `size` images of a batch, and reads and writes buffers
+    that stay where they are."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, step: Step, sizes: Sequence[int]) -> None:
+        """Capture, in the current stream, the sizes that come often. This spoils the state that a step changes."""
+        for size, count in Counter(sizes).items():
+            if count >= WORTH and size not in self._graphs:
+                for _ in range(1 if self._graphs else WARM_UP):
+                    step(size)
+                self._graphs[size] = graph = torch.cuda.CUDAGraph()
+                graph.capture_begin(pool=self._pool)
+                step(size)
+                graph.capture_end()
+
+    def run(self, step: Step, size: int) -> None:
+        if (graph := self._graphs.get(size)) is not None:
+            graph.replay()
+        else:
+            step(size)
