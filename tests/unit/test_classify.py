@@ -185,7 +185,7 @@ def test_bad_files_are_named(made, tmp_path, capsys):
     path.write_bytes(b"\xff\xd8\xff\xe0 and no more")
     refused(capsys, made.folder, path, "cannot be decoded as PNG or JPEG")
     path.write_bytes(faces(path).read_bytes()[:-500])
-    refused(capsys, made.folder, path, "bad.h5 is not a whole HDF5 file")
+    refused(capsys, made.folder, path, "bad.h5 is damaged or was changed")
     faces(path, LEVELS[:, :, :20])
     refused(capsys, made.folder, path, "images are 1 x 20 x 28 but the network takes 1 x 28 x 28")
     for labels in (LABELS + C, LABELS - 1):

@@ -24,11 +24,13 @@ def test_each_script_depends_on_its_own_rooms():
 
 
 def test_the_library_follows_its_arrows():
-    """certify, options and findings know nothing of torch, models nothing of data, the library nothing of Snakemake."""
+    """certify, options and findings know nothing of torch, models nothing of data, the library nothing of Snakemake,
+    except where it stands in for a plugin of Snakemake's."""
     for file in ROOT.rglob("*.py"):
         text = file.read_text()
-        assert "import snakemake" not in text, file
-        assert "from snakemake" not in text, file
+        if file.name != "array_task.py":
+            assert "import snakemake" not in text, file
+            assert "from snakemake" not in text, file
         room = file.relative_to(ROOT).parts[0]
         if room in ("certify", "options", "findings"):
             assert "import torch" not in text, file

@@ -18,7 +18,8 @@ from mithridate.findings import configuration
 from mithridate.findings.compare import findings
 from mithridate.findings.measured import Rate, difference
 from mithridate.findings.page import page
-from mithridate.findings.published import TABLES, published
+from mithridate.findings.parts import TABLES
+from mithridate.findings.published import published
 from mithridate.findings.record import load_records, record, remake
 from mithridate.findings.runs import describe
 from mithridate.findings.settings import differs, papers

@@ -347,9 +347,11 @@ def test_damaged_and_foreign_detectors_are_refused(tmp_path, network):
     refused(load_detector, path, "does not exist", **how)
     save_detector(path, make_detector(network, IMAGES, SPLIT, STRIP, seed=SEED), {})
     content = path.read_bytes()
-    for part in (b"", b"no detector" * 99, content[: len(content) // 2], content[:-1]):
+    not_whole, changed = "is not a whole HDF5 file", "is damaged or was changed after it was made"
+    parts = [b"", b"no detector" * 99, content[: len(content) // 2], content[:-1]]
+    for part, sentence in zip(parts, [not_whole, not_whole, changed, changed], strict=True):
         path.write_bytes(part)
-        refused(load_detector, path, "is not a whole HDF5 file", **how)
+        refused(load_detector, path, sentence, **how)
     arrays = {"overlays": np.zeros((6, *SHAPE), np.uint8), "calibration": np.arange(20.0)}
     options = STRIP.model_dump(mode="json")
     write_hdf5(path, arrays, {"options": options, "seed": 0}, {})

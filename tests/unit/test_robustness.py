@@ -147,7 +147,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     save_examples(path, made, X, {})
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    refused(load_examples, path, "is not a whole HDF5 file")
+    refused(load_examples, path, "is damaged or was changed after it was made")
     arrays = {name: getattr(made, name) for name in ("images", "rows", "labels", "classes")}
     notes = {"attack": "nce", "mode": "transfer", "epsilon": 0.1, "true_label": True, "bounded": True}
     notes |= {"linf": 0.1, "l2": 1.0, "ssim": 0.9}

@@ -22,6 +22,7 @@ from mithridate.repair.fine_tuning import fine_tune
 from mithridate.repair.judging import load_judged
 from mithridate.repair.keras_hdf5 import load_deepid, save_deepid
 from mithridate.repair.networks import read_network, state
+from tests.unit.making import edited
 from tests.workflow.conftest import Project, checkout, settings
 
 pytestmark = pytest.mark.workflow
@@ -241,7 +242,7 @@ def spoil(folder: Path, what: str) -> None:
     elif what == "other":
         write(folder / "net.h5", *faces(2, 0))
     elif what == "nan":
-        with h5py.File(folder / "net.h5", "r+") as file:
+        with edited(folder / "net.h5") as file:
             file["fc_1/fc_1/kernel:0"][0, 0] = np.nan
     elif what == "shape":
         images, labels = faces(20, 0)

@@ -21,8 +21,8 @@ rule train_single:
         gpu=gpus,
     params:
         code=code("train_single.py", OPTIONS.single.model),
-        single=lookup(dpath="single", within=config),
-        seed=lookup(dpath="seed", within=config),
+        single=config["single"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/train_single.py"
@@ -74,11 +74,11 @@ rule attack_greedily:
         gpu=gpus,
     params:
         code=code("attack_greedily.py", OPTIONS.dpa.model),
-        model=lookup(dpath="dpa/model", within=config),
-        training=lookup(dpath="dpa/training", within=config),
-        scoring=lookup(dpath="dpa/scoring", within=config),
-        points=lookup(dpath="greedy/points", within=config),
-        seed=lookup(dpath="seed", within=config),
+        model=config["dpa"]["model"],
+        training=config["dpa"]["training"],
+        scoring=config["dpa"]["scoring"],
+        points=config["greedy"]["points"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/attack_greedily.py"
@@ -116,11 +116,11 @@ if ATTACKS:
         params:
             code=code("tabulate_backdoors.py"),
             dataset=OPTIONS.dataset,
-            attacks=lookup(dpath="attacks", within=config),
+            attacks=config["attacks"],
             single=["clean", *RUNS.variants],
             runs=[run.row() for run in RUNS.all()],
             checked=[{"variant": name, **ensemble.row()} for name, ensemble in RUNS.attacked()],
-            confidence=lookup(dpath="confidence", within=config),
+            confidence=config["confidence"],
         script:
             "../scripts/tabulate_backdoors.py"
 

@@ -17,8 +17,8 @@ rule hold_out_images:
         "../../envs/mithridate.yaml"
     params:
         code=code("hold_out_images.py"),
-        held_out=lookup(dpath="badnet/held_out", within=config),
-        seed=lookup(dpath="seed", within=config),
+        held_out=config["badnet"]["held_out"],
+        seed=config["seed"],
     script:
         "../scripts/hold_out_images.py"
 
@@ -57,10 +57,10 @@ rule train_twin:
         gpu=gpus,
     params:
         code=code("plant_badnet.py", OPTIONS.badnet.model),
-        planting={"training": lookup(dpath="badnet/training", within=config)},
-        model=lookup(dpath="badnet/model", within=config),
-        held_out=lookup(dpath="badnet/held_out", within=config),
-        seed=lookup(dpath="seed", within=config),
+        planting={"training": config["badnet"]["training"]},
+        model=config["badnet"]["model"],
+        held_out=config["badnet"]["held_out"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/plant_badnet.py"
@@ -85,9 +85,9 @@ rule plant_badnet:
     params:
         code=code("plant_badnet.py", OPTIONS.badnet.model),
         planting=how_planted,
-        model=lookup(dpath="badnet/model", within=config),
-        held_out=lookup(dpath="badnet/held_out", within=config),
-        seed=lookup(dpath="seed", within=config),
+        model=config["badnet"]["model"],
+        held_out=config["badnet"]["held_out"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/plant_badnet.py"
@@ -132,9 +132,9 @@ rule repair_badnet:
         gpu=gpus,
     params:
         code=code("repair_badnet.py", OPTIONS.badnet.model),
-        model=lookup(dpath="badnet/model", within=config),
+        model=config["badnet"]["model"],
         repair=repair_options(),
-        seed=lookup(dpath="seed", within=config),
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/repair_badnet.py"
@@ -158,10 +158,10 @@ rule calibrate_strip:
         gpu=gpus,
     params:
         code=code("calibrate_strip.py", OPTIONS.badnet.model),
-        model=lookup(dpath="badnet/model", within=config),
-        split=lookup(dpath="badnet/split", within=config),
-        strip=lookup(dpath="badnet/strip", within=config),
-        seed=lookup(dpath="seed", within=config),
+        model=config["badnet"]["model"],
+        split=config["badnet"]["split"],
+        strip=config["badnet"]["strip"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/calibrate_strip.py"
@@ -181,7 +181,7 @@ rule deliver_goodnet:
         "../../envs/mithridate.yaml"
     params:
         code=code("deliver_goodnet.py"),
-        rule=lookup(dpath="badnet/rule", within=config),
+        rule=config["badnet"]["rule"],
     script:
         "../scripts/deliver_goodnet.py"
 
@@ -225,10 +225,10 @@ rule judge_file:
         gpu=gpus,
     params:
         code=code("judge_file.py", OPTIONS.badnet.model),
-        model=lookup(dpath="badnet/model", within=config),
+        model=config["badnet"]["model"],
         triggered=lambda wildcards: wildcards.file in NETS[wildcards.net].triggered,
-        pruning=lookup(dpath="badnet/pruning", within=config),
-        layer=lookup(dpath="badnet/layer", within=config),
+        pruning=config["badnet"]["pruning"],
+        layer=config["badnet"]["layer"],
         device=DEVICE,
     script:
         "../scripts/judge_file.py"
@@ -247,7 +247,7 @@ rule sample_images:
         "../../envs/mithridate.yaml"
     params:
         code=code("sample_images.py"),
-        seed=lookup(dpath="seed", within=config),
+        seed=config["seed"],
     script:
         "../scripts/sample_images.py"
 
@@ -273,8 +273,8 @@ if NETS:
         params:
             code=code("tabulate_badnets.py"),
             dataset=OPTIONS.enlarged,
-            badnet=lookup(dpath="badnet", within=config),
-            confidence=lookup(dpath="confidence", within=config),
+            badnet=config["badnet"],
+            confidence=config["confidence"],
         script:
             "../scripts/tabulate_badnets.py"
 

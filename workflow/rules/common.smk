@@ -11,7 +11,7 @@ import mithridate.closure
 import mithridate.device
 import mithridate.errors
 import mithridate.findings.configuration
-import mithridate.findings.published
+import mithridate.findings.parts
 import mithridate.job
 import mithridate.lease
 import mithridate.options.attacks
@@ -474,7 +474,7 @@ def tables_of(folder: str) -> list[str]:
 
 def parts_of(folder: str) -> list[str]:
     """Parts with a final table in a run."""
-    tables = mithridate.findings.published.TABLES
+    tables = mithridate.findings.parts.TABLES
     return [part for part in tables if set(tables[part]) <= set(tables_of(folder))]
 
 

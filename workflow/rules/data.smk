@@ -15,8 +15,8 @@ rule make_data:
         "../../envs/mithridate.yaml"
     params:
         code=code("make_data.py"),
-        data=lookup(dpath="data", within=config),
-        seed=lookup(dpath="seed", within=config),
+        data=config["data"],
+        seed=config["seed"],
         stamp=own_stamp(),
     script:
         "../scripts/make_data.py"
@@ -37,7 +37,7 @@ rule poison_data:
     params:
         code=code("poison_data.py"),
         attack=attack_of,
-        seed=lookup(dpath="seed", within=config),
+        seed=config["seed"],
     script:
         "../scripts/poison_data.py"
 

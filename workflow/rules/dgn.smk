@@ -19,9 +19,9 @@ rule train_target:
         gpu=gpus,
     params:
         code=code("train_target.py", OPTIONS.dgn.target.model),
-        target=lookup(dpath="dgn/target", within=config),
+        target=config["dgn"]["target"],
         generators=bool(OPTIONS.dgn.generators),
-        seed=lookup(dpath="seed", within=config),
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/train_target.py"
@@ -44,7 +44,7 @@ rule find_relevant_pixels:
         gpu=gpus,
     params:
         code=code("find_relevant_pixels.py", OPTIONS.dgn.target.model),
-        model=lookup(dpath="dgn/target/model", within=config),
+        model=config["dgn"]["target"]["model"],
         device=DEVICE,
     script:
         "../scripts/find_relevant_pixels.py"
@@ -67,7 +67,7 @@ rule find_suspicious_units:
         gpu=gpus,
     params:
         code=code("find_suspicious_units.py", OPTIONS.dgn.target.model),
-        model=lookup(dpath="dgn/target/model", within=config),
+        model=config["dgn"]["target"]["model"],
         how=lambda wildcards: suspicion(),
         device=DEVICE,
     script:
@@ -95,9 +95,9 @@ rule train_generators:
         gpu=gpus,
     params:
         code=code("train_generators.py", OPTIONS.dgn.target.model),
-        model=lookup(dpath="dgn/target/model", within=config),
+        model=config["dgn"]["target"]["model"],
         loss=lambda wildcards: generator_options(wildcards),
-        seed=lookup(dpath="seed", within=config),
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/train_generators.py"
@@ -122,9 +122,9 @@ rule generate_examples:
         gpu=gpus,
     params:
         code=code("generate_examples.py", OPTIONS.dgn.target.model),
-        model=lookup(dpath="dgn/target/model", within=config),
+        model=config["dgn"]["target"]["model"],
         how=lambda wildcards: filtering(wildcards),
-        epsilon=lookup(dpath="dgn/epsilon", within=config),
+        epsilon=config["dgn"]["epsilon"],
         device=DEVICE,
     script:
         "../scripts/generate_examples.py"
@@ -148,10 +148,10 @@ rule attack_target:
         gpu=gpus,
     params:
         code=code("attack_target.py", OPTIONS.dgn.target.model),
-        model=lookup(dpath="dgn/target/model", within=config),
+        model=config["dgn"]["target"]["model"],
         attack=lambda wildcards: gradient_options(wildcards),
-        epsilon=lookup(dpath="dgn/epsilon", within=config),
-        seed=lookup(dpath="seed", within=config),
+        epsilon=config["dgn"]["epsilon"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/attack_target.py"
@@ -169,8 +169,8 @@ rule add_random_signs:
         "../../envs/mithridate.yaml"
     params:
         code=code("add_random_signs.py"),
-        epsilon=lookup(dpath="dgn/epsilon", within=config),
-        seed=lookup(dpath="seed", within=config),
+        epsilon=config["dgn"]["epsilon"],
+        seed=config["seed"],
     script:
         "../scripts/add_random_signs.py"
 
@@ -193,10 +193,10 @@ rule train_robust:
         gpu=gpus,
     params:
         code=code("train_robust.py", OPTIONS.dgn.target.model),
-        model=lookup(dpath="dgn/target/model", within=config),
+        model=config["dgn"]["target"]["model"],
         training=lambda wildcards: robust_options(wildcards),
-        epsilon=lookup(dpath="dgn/epsilon", within=config),
-        seed=lookup(dpath="seed", within=config),
+        epsilon=config["dgn"]["epsilon"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/train_robust.py"
@@ -221,10 +221,10 @@ rule attack_network:
         gpu=gpus,
     params:
         code=code("attack_network.py", OPTIONS.dgn.target.model),
-        model=lookup(dpath="dgn/target/model", within=config),
-        evaluation=lookup(dpath="dgn/evaluation", within=config),
-        epsilon=lookup(dpath="dgn/epsilon", within=config),
-        seed=lookup(dpath="seed", within=config),
+        model=config["dgn"]["target"]["model"],
+        evaluation=config["dgn"]["evaluation"],
+        epsilon=config["dgn"]["epsilon"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/attack_network.py"
@@ -251,7 +251,7 @@ if OPTIONS.dgn.systems:
         params:
             code=code("tabulate_robustness.py"),
             dataset=OPTIONS.enlarged,
-            confidence=lookup(dpath="confidence", within=config),
+            confidence=config["confidence"],
         script:
             "../scripts/tabulate_robustness.py"
 

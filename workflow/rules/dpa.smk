@@ -16,7 +16,7 @@ rule partition_data:
         "../../envs/mithridate.yaml"
     params:
         code=code("partition_data.py"),
-        hash=lookup(dpath="dpa/hash", within=config),
+        hash=config["dpa"]["hash"],
     script:
         "../scripts/partition_data.py"
 
@@ -41,9 +41,9 @@ rule train_slice:
         gpu=gpus,
     params:
         code=code("train_slice.py", OPTIONS.dpa.model),
-        model=lookup(dpath="dpa/model", within=config),
-        training=lookup(dpath="dpa/training", within=config),
-        seed=lookup(dpath="seed", within=config),
+        model=config["dpa"]["model"],
+        training=config["dpa"]["training"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/train_slice.py"
@@ -85,7 +85,7 @@ rule score_slice:
         gpu=gpus,
     params:
         code=code("score_slice.py"),
-        scoring=lookup(dpath="dpa/scoring", within=config),
+        scoring=config["dpa"]["scoring"],
         device=DEVICE,
         clean=True,
     script:
@@ -106,7 +106,7 @@ use rule score_slice as score_triggered_slice with:
         "results/benchmarks/{dataset}/dpa/clean/k{k}d{d}/triggered/{trigger}/score_slice/{slice}{boost}.tsv"
     params:
         code=code("score_slice.py"),
-        scoring=lookup(dpath="dpa/scoring", within=config),
+        scoring=config["dpa"]["scoring"],
         device=DEVICE,
         clean=False,
 
@@ -162,7 +162,7 @@ rule certify_collective:
         "../../envs/mithridate.yaml"
     params:
         code=code("certify_collective.py"),
-        options=lookup(dpath="dpa/collective", within=config),
+        options=config["dpa"]["collective"],
     script:
         "../scripts/certify_collective.py"
 
@@ -199,6 +199,6 @@ rule tabulate_certificates:
         dataset=OPTIONS.dataset,
         runs=[run.row() for run in RUNS.all()],
         collective=[e.row() for e in RUNS.collective()],
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/tabulate_certificates.py"

@@ -4,13 +4,13 @@
 # Hardware, versions and time of one part, in a file that can be carried to another machine with the tables.
 rule sum_up_part:
     input:
-        lambda wildcards: expand("results/{table}.csv", table=mithridate.findings.published.TABLES[wildcards.part]),
+        lambda wildcards: expand("results/{table}.csv", table=mithridate.findings.parts.TABLES[wildcards.part]),
     output:
         "results/runs/{part}.json",
     log:
         "results/logs/sum_up_part/{part}.log",
     wildcard_constraints:
-        part=any_of(mithridate.findings.published.TABLES),
+        part=any_of(mithridate.findings.parts.TABLES),
     conda:
         "../../envs/mithridate.yaml"
     params:

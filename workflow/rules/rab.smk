@@ -14,9 +14,9 @@ rule select_classes:
         "../../envs/mithridate.yaml"
     params:
         code=code("select_classes.py"),
-        classes=lookup(dpath="rab/classes", within=config),
-        validation_fraction=lookup(dpath="data/validation_fraction", within=config),
-        seed=lookup(dpath="seed", within=config),
+        classes=config["rab"]["classes"],
+        validation_fraction=config["data"]["validation_fraction"],
+        seed=config["seed"],
     script:
         "../scripts/select_classes.py"
 
@@ -39,9 +39,9 @@ rule train_noised_slice:
         gpu=gpus,
     params:
         code=code("train_noised_slice.py", OPTIONS.rab.model),
-        model=lookup(dpath="rab/model", within=config),
-        training=lookup(dpath="rab/training", within=config),
-        seed=lookup(dpath="seed", within=config),
+        model=config["rab"]["model"],
+        training=config["rab"]["training"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/train_noised_slice.py"
@@ -66,7 +66,7 @@ rule vote_noised:
         gpu=gpus,
     params:
         code=code("vote_noised.py"),
-        batch_size=lookup(dpath="rab/batch_size", within=config),
+        batch_size=config["rab"]["batch_size"],
         device=DEVICE,
     script:
         "../scripts/vote_noised.py"
@@ -85,8 +85,8 @@ rule certify_noised:
         "../../envs/mithridate.yaml"
     params:
         code=code("certify_noised.py"),
-        alpha=lookup(dpath="rab/alpha", within=config),
-        bounds=lookup(dpath="rab/bounds", within=config),
+        alpha=config["rab"]["alpha"],
+        bounds=config["rab"]["bounds"],
     script:
         "../scripts/certify_noised.py"
 
@@ -122,8 +122,8 @@ if OPTIONS.rab.models:
             dataset=OPTIONS.dataset,
             variants=["clean", *RAB_VARIANTS],
             runs=[[variant, sigma] for variant in ["clean", *RAB_VARIANTS] for sigma in OPTIONS.rab.sigma],
-            rab=lookup(dpath="rab", within=config),
-            confidence=lookup(dpath="confidence", within=config),
+            rab=config["rab"],
+            confidence=config["confidence"],
         script:
             "../scripts/tabulate_noised.py"
 

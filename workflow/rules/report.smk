@@ -20,7 +20,7 @@ rule plot_certified_accuracy:
         "../../envs/mithridate.yaml"
     params:
         code=code("plot_certified_accuracy.py"),
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/plot_certified_accuracy.py"
 
@@ -149,7 +149,7 @@ rule plot_backdoor:
         code=code("plot_backdoor.py"),
         variants=lambda wildcards: variants_of(wildcards.attack),
         trigger=lambda wildcards: ATTACKS[wildcards.attack].trigger_name,
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/plot_backdoor.py"
 
@@ -172,7 +172,7 @@ rule plot_greedy:
         "../../envs/mithridate.yaml"
     params:
         code=code("plot_greedy.py"),
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/plot_greedy.py"
 
@@ -203,7 +203,7 @@ rule plot_noised:
         "../../envs/mithridate.yaml"
     params:
         code=code("plot_noised.py"),
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/plot_noised.py"
 
@@ -235,7 +235,7 @@ rule plot_smoothing:
         "../../envs/mithridate.yaml"
     params:
         code=code("plot_smoothing.py"),
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/plot_smoothing.py"
 
@@ -259,7 +259,7 @@ rule plot_victims:
     params:
         code=code("plot_victims.py"),
         model=lambda wildcards: victim_model(wildcards),
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/plot_victims.py"
 
@@ -330,10 +330,10 @@ rule plot_badnet:
         tests=lambda wildcards: list(NETS[wildcards.net].tests),
         paired=lambda wildcards: NETS[wildcards.net].planted is not None,
         files=lambda wildcards: list(NETS[wildcards.net].files),
-        pruning=lookup(dpath="badnet/pruning", within=config),
-        tau=lookup(dpath="badnet/tau", within=config),
-        rule=lookup(dpath="badnet/rule", within=config),
-        confidence=lookup(dpath="confidence", within=config),
+        pruning=config["badnet"]["pruning"],
+        tau=config["badnet"]["tau"],
+        rule=config["badnet"]["rule"],
+        confidence=config["confidence"],
     script:
         "../scripts/plot_badnet.py"
 
@@ -356,7 +356,7 @@ rule plot_defences:
         "../../envs/mithridate.yaml"
     params:
         code=code("plot_defences.py"),
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/plot_defences.py"
 
@@ -387,7 +387,7 @@ rule plot_robustness:
         "../../envs/mithridate.yaml"
     params:
         code=code("plot_robustness.py"),
-        confidence=lookup(dpath="confidence", within=config),
+        confidence=config["confidence"],
     script:
         "../scripts/plot_robustness.py"
 
@@ -412,8 +412,8 @@ rule plot_adversarial:
         "../../envs/mithridate.yaml"
     params:
         code=code("plot_adversarial.py", OPTIONS.dgn.target.model),
-        model=lookup(dpath="dgn/target/model", within=config),
-        confidence=lookup(dpath="confidence", within=config),
+        model=config["dgn"]["target"]["model"],
+        confidence=config["confidence"],
     script:
         "../scripts/plot_adversarial.py"
 

@@ -19,10 +19,10 @@ rule make_poison:
         gpu=gpus,
     params:
         code=code("make_poison.py", OPTIONS.smoothing.model),
-        model=lookup(dpath="smoothing/model", within=config),
+        model=config["smoothing"]["model"],
         attack=lambda wildcards: OPTIONS.smoothing.bilevel(wildcards.procedure).model_dump(mode="json"),
         constants=lambda wildcards: OPTIONS.smoothing.constants(wildcards.procedure).attack_constants(),
-        seed=lookup(dpath="seed", within=config),
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/make_poison.py"
@@ -42,7 +42,7 @@ rule make_random_poison:
         "../../envs/mithridate.yaml"
     params:
         code=code("make_random_poison.py"),
-        seed=lookup(dpath="seed", within=config),
+        seed=config["seed"],
     script:
         "../scripts/make_random_poison.py"
 
@@ -61,8 +61,8 @@ rule import_poison:
         "../../envs/mithridate.yaml"
     params:
         code=code("import_poison.py"),
-        own=lookup(dpath="smoothing/own", within=config),
-        seed=lookup(dpath="seed", within=config),
+        own=config["smoothing"]["own"],
+        seed=config["seed"],
     script:
         "../scripts/import_poison.py"
 
@@ -114,8 +114,8 @@ rule train_victims:
         training=lambda wildcards: OPTIONS.smoothing.victims(wildcards.procedure).model_dump(mode="json"),
         constants=lambda wildcards: OPTIONS.smoothing.constants(wildcards.procedure).victim_constants(),
         quantised=sees_grey_levels,
-        seeds=lookup(dpath="smoothing/seeds", within=config),
-        seed=lookup(dpath="seed", within=config),
+        seeds=config["smoothing"]["seeds"],
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/train_victims.py"
@@ -140,9 +140,9 @@ rule certify_victims:
         gpu=gpus,
     params:
         code=code("certify_victims.py"),
-        target=lookup(dpath="smoothing/target", within=config),
+        target=config["smoothing"]["target"],
         certify={key: value for key, value in config["smoothing"]["certify"].items() if key != "radii"},
-        seed=lookup(dpath="seed", within=config),
+        seed=config["seed"],
         device=DEVICE,
     script:
         "../scripts/certify_victims.py"
@@ -165,8 +165,8 @@ if VICTIMS:
         params:
             code=code("tabulate_smoothing.py"),
             dataset=OPTIONS.dataset,
-            smoothing=lookup(dpath="smoothing", within=config),
-            confidence=lookup(dpath="confidence", within=config),
+            smoothing=config["smoothing"],
+            confidence=config["confidence"],
         script:
             "../scripts/tabulate_smoothing.py"
 

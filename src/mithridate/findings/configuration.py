@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mithridate.findings.published import command
+from mithridate.findings.parts import command
 from mithridate.options.root import Options, parse
 
 SHARED = ("dataset", "data", "seed", "confidence")

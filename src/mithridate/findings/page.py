@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from mithridate.findings.measured import records
-from mithridate.findings.published import NUMBER, OF, SETTING, TABLES, TITLES, command, published
+from mithridate.findings.parts import TABLES, TITLES, command
+from mithridate.findings.published import NUMBER, OF, SETTING, published
 
 HEAD = """# Results
 

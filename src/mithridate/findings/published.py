@@ -18,23 +18,6 @@ OF = ("method", "attack", "trigger", "net")
 SETTING = ("k", "d", "n", "alpha", "frr", "tau", "poisoned")
 """Numbers in which ours may differ, which is then said."""
 NUMBER = "="
-TABLES = {
-    "dpa": ("dpa_cert", "dpa_summary"),
-    "backdoor": ("backdoor_matrix", "backdoor_runs"),
-    "rab": ("rab_cert",),
-    "smoothing": ("smoothing_cert", "smoothing_claims"),
-    "badnet": ("badnet_repair",),
-    "dgn": ("dgn_robustness",),
-}
-"""Final tables of each part; the first one stands in its command."""
-TITLES = {
-    "dpa": "Partition aggregation",
-    "backdoor": "Backdoors",
-    "rab": "RAB",
-    "smoothing": "Randomized smoothing",
-    "badnet": "BadNet repair",
-    "dgn": "Adversarial data",
-}
 
 
 @cache
@@ -42,8 +25,3 @@ def published() -> pd.DataFrame:
     """All rows, as text: the digits of a value are part of what is printed."""
     with files("mithridate.findings").joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype=str, keep_default_na=False)
-
-
-def command(part: str, run: str) -> str:
-    """What makes the tables of a part. run: options of Snakemake."""
-    return " ".join(filter(None, [f"snakemake --cores 2 results/{TABLES[part][0]}.csv", run]))

@@ -14,7 +14,7 @@ from mithridate.errors import InputError
 from mithridate.findings.compare import findings
 from mithridate.findings.configuration import changed, load, of_part, repeat
 from mithridate.findings.page import page
-from mithridate.findings.published import TABLES
+from mithridate.findings.parts import TABLES
 from mithridate.findings.runs import describe
 from mithridate.findings.settings import Configs, papers
 

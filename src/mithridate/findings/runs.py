@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from mithridate.artefacts import PROVENANCE, read_provenance
 from mithridate.errors import InputError
-from mithridate.findings.published import TABLES
+from mithridate.findings.parts import TABLES
 
 VERSIONS = ("mithridate", "python", "torch", "numpy", "snakemake")
 TABULATED = {

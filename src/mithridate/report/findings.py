@@ -8,7 +8,8 @@ import pandas as pd
 
 from mithridate.findings.measured import records
 from mithridate.findings.page import claimed, number, shortened
-from mithridate.findings.published import NUMBER, TITLES
+from mithridate.findings.parts import TITLES
+from mithridate.findings.published import NUMBER
 from mithridate.findings.verdicts import AGREES, FAILS, HIGHER, HOLDS, LOWER, OTHER, UNDECIDED
 from mithridate.report.headlines import HEADLINES, Tables
 
