@@ -1,5 +1,6 @@
 """A copy of the project in which a test may run and edit what it likes."""
 
+import fcntl
 import json
 import os
 import re
@@ -113,31 +114,38 @@ def project(tmp_path) -> Project:
     return checkout(tmp_path / "project")
 
 
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, *arguments: str, config: tuple[str, ...] = ()
+) -> Project:
+    """A finished run that the first worker who needs it makes for all."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = base / f"{name}.done"
+        if not done.exists():
+            run = checkout(base / name).run("--cores", "2", *arguments, config=config)
+            assert run.returncode == 0, run.stdout
+            done.touch()
+    return Project(base / name)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
     """A finished tiny run; tests must not change it (see `copy`)."""
-    made = checkout(tmp_path_factory.mktemp("finished") / "project")
-    done = made.run("--cores", "2")
-    assert done.returncode == 0, done.stdout
-    return made
+    return made_once(tmp_path_factory, "finished")
 
 
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory) -> Project:
     """A finished small run with backdoors, Finite Aggregation, boosting, real attacks and RAB; not to be changed."""
-    made = checkout(tmp_path_factory.mktemp("attacked") / "project")
-    done = made.run("--cores", "2", config=settings(ATTACKED))
-    assert done.returncode == 0, done.stdout
-    return made
+    return made_once(tmp_path_factory, "attacked", config=settings(ATTACKED))
 
 
 @pytest.fixture(scope="session")
 def smoothed(tmp_path_factory) -> Project:
     """A finished small run of randomized smoothing; not to be changed."""
-    made = checkout(tmp_path_factory.mktemp("smoothed") / "project")
-    done = made.run("--cores", "2", *SMOOTHING, config=smoothing())
-    assert done.returncode == 0, done.stdout
-    return made
+    return made_once(tmp_path_factory, "smoothed", *SMOOTHING, config=smoothing())
 
 
 def smoothing(**changes) -> tuple[str, ...]:
