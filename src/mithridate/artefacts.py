@@ -225,7 +225,9 @@ def read_checked(path: str | Path) -> bytes:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"{path} does not exist: check the path, or let the workflow make it.") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): check the path, or let the workflow make it."
+        ) from error
     checksums.check_text(path, data)
     return data
 

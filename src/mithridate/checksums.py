@@ -62,7 +62,10 @@ def check_text(path: str | Path, data: bytes) -> None:
 
 
 def damaged(path: str | Path) -> InputError:
-    return InputError(f"{path} is damaged or was changed after it was made: delete it and make or copy it again.")
+    hidden = f" (and {beside(path).name} beside it)" if beside(path).is_file() else ""
+    return InputError(
+        f"{path} is damaged or was changed after it was made: delete it{hidden} and make or copy it again."
+    )
 
 
 @cache

@@ -1,7 +1,7 @@
 """Which library files a piece of code depends on, read from its imports without running it.
 
 Snakemake reruns a job when its script changes, but not when a module that the script imports does. Rules therefore
-name their script's import closure as input, and checkpoints carry a digest of the trainer's.
+carry a digest of their script's import closure as a parameter, and checkpoints carry a digest of the trainer's.
 """
 
 import ast

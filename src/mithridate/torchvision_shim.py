@@ -1,6 +1,6 @@
 """Imports torchvision, also where its compiled part does not match PyTorch.
 
-torchvision's wheel on PyPI is built for CUDA. Beside a CPU build of PyTorch its compiled library does not
+torchvision's usual wheel is built for CUDA. Beside a CPU build of PyTorch its compiled library does not
 load, and `import torchvision` fails on registering `nms`, an operator that only detection models use.
 Declaring the operators before the import is enough: data sets, transforms and models then work, compiled
 operators (nms, image decoding) do not. On an intact installation nothing is touched.

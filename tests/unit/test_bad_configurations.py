@@ -259,6 +259,7 @@ def valid(entry: dict[str, Any]) -> st.SearchStrategy[Any]:
                     one.get("maximum", one.get("exclusiveMaximum")),
                 )
                 ends = {"exclude_min": "exclusiveMinimum" in one, "exclude_max": "exclusiveMaximum" in one}
+                ends["allow_subnormal"] = False
                 kinds.append(st.floats(low, high, allow_nan=False, allow_infinity=False, **ends))
             case "array" if "items" in one:
                 kinds.append(

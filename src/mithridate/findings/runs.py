@@ -23,20 +23,32 @@ TABULATED = {
 }
 
 
-def describe(results: str | Path, part: str, config: Mapping[str, Any], changed: Any, command: str) -> dict[str, Any]:
+def describe(
+    results: str | Path,
+    part: str,
+    config: Mapping[str, Any],
+    changed: Any,
+    command: str,
+    benchmarks: Sequence[Path] = (),
+) -> dict[str, Any]:
     """Plain values about one part, for results/runs/PART.json.
 
     results: the folder of a run; config, changed and command: see configuration. hardware: devices and processors of
     the machines that wrote its artefacts; seconds: sum of the wall times of the jobs that its tables follow from, each
     as it last ran to its end, of one thread each on a CPU (parts share jobs: data, ensembles); jobs: their number.
-    Raises InputError where the artefacts or the benchmarks are missing.
+    benchmarks: of these jobs, where they are known; otherwise all that lie where the part's jobs measure themselves.
+    Raises InputError where the artefacts or the benchmarks are missing, and where networks were trained otherwise.
     """
     root = Path(results)
     folders = _folders(part, config)
-    found = [_provenance(path) for path in sorted(_below(root, folders, ".h5", ".safetensors"))]
+    artefacts = sorted(_below(root, folders, ".h5", ".safetensors"))
+    found = [_provenance(path) for path in artefacts]
+    for path in artefacts:
+        if part == "dpa" and path.parent.name == "models":
+            _check_recipe(path, config)
     if not found:
         raise InputError(f"{root} holds no artefact of {part}: let the workflow make it, then describe it.")
-    times = [_seconds(path) for path in sorted(_benchmarks(root / "benchmarks", part, config, folders))]
+    times = [_seconds(path) for path in benchmarks or sorted(_benchmarks(root / "benchmarks", part, config, folders))]
     if not times:
         raise InputError(f"{root}/benchmarks holds no time of {part}: let the workflow make it again.")
     return {
@@ -62,9 +74,8 @@ def _folders(part: str, config: Mapping[str, Any]) -> list[str]:
     if part in ("dpa", "backdoor"):
         dpa = config["dpa"]
         names = {f"k{k}d{d}{m}" for k in dpa["k"] for d in dpa["d"] for m in ("", *(f"m{n}" for n in dpa["seeds"]))}
-        if part == "dpa":
-            return [f"{dataset}/dpa/clean/{name}" for name in sorted(names)]
-        own = [f"{dataset}/{name}" for name in ("single", "poison_data", "trigger_test_images")]
+        own = [f"{dataset}/{name}" for name in ("poison_data", "trigger_test_images")]
+        own += [f"{dataset}/single"] if part == "backdoor" else []
         return own + [f"{dataset}/dpa/*/{name}" for name in sorted(names)]
     if part == "badnet":
         return [f"{enlarged}/badnet", *(f"badnet/{net['name']}" for net in config["badnet"]["nets"])]
@@ -76,7 +87,7 @@ def _benchmarks(root: Path, part: str, config: Mapping[str, Any], folders: Seque
     shared = [root / first / "make_data.tsv", root / f"{TABULATED[part]}.tsv"]
     yield from (path for path in shared if path.is_file())
     for path in _below(root, folders, ".tsv"):
-        if "attack_greedily" not in path.name and (part != "dpa" or "triggered" not in path.parts):
+        if "attack_greedily" not in path.name:
             yield path
 
 
@@ -99,6 +110,21 @@ def _provenance(path: Path) -> dict[str, Any]:
             return dict(json.loads(file.metadata()["mithridate"])[PROVENANCE])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no whole artefact of this workflow: delete it and make it again.") from error
+
+
+def _check_recipe(path: Path, config: Mapping[str, Any]) -> None:
+    """A folder that was copied without Snakemake's own records is taken over under any configuration."""
+    with safe_open(path, framework="numpy") as file:
+        recipe = json.loads(file.metadata()["mithridate"]).get("recipe", {})
+    now = {"model": config["dpa"]["model"], "seed": config["seed"], **config["dpa"]["training"]}
+    then = {"model": recipe.get("model"), "seed": recipe.get("seed"), **recipe.get("options", {})}
+    other = [key for key in now if key in then and then[key] != now[key]]
+    if other:
+        key = other[0] if other[0] == "seed" else f"dpa.{'' if other[0] == 'model' else 'training.'}{other[0]}"
+        raise InputError(
+            f"{path} was trained with {key} = {then[other[0]]}, which is {now[other[0]]} now: delete this folder's"
+            " networks to train them again, or give the configuration they were made with."
+        )
 
 
 def _seconds(path: Path) -> float:

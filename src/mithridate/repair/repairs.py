@@ -42,7 +42,8 @@ def held_out_accuracy(
     if accuracy < 1 / num_classes + MARGIN:
         raise InputError(
             f"{path}: the suspicious network is right on {accuracy:.1%} of these clean images, hardly more than by"
-            " chance: give the images and labels that it was made for, and its badnet.nets.scale (1 or 255)."
+            " chance: give the images and labels that it was made for, and its badnet.nets.scale (1 or 255); one that"
+            " the workflow plants needs more badnet.training."
         )
     return accuracy
 

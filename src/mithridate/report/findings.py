@@ -13,7 +13,7 @@ from mithridate.findings.published import NUMBER
 from mithridate.findings.verdicts import AGREES, FAILS, HIGHER, HOLDS, LOWER, OTHER, UNDECIDED
 from mithridate.report.headlines import HEADLINES, Tables
 
-COLUMNS = {"agrees, or holds": (AGREES, HOLDS), "undecided": (UNDECIDED,), "other setting": (OTHER,)}
+COLUMNS = {"agrees, or holds": (AGREES, HOLDS), "undecided": (UNDECIDED,), "not comparable": (OTHER,)}
 COLUMNS |= {"differs, or does not hold": (HIGHER, LOWER, FAILS)}
 COLOURS = {"agrees, or holds": "good", "differs, or does not hold": "bad"}
 SHARE = "share"  # the unit that is shown in per cent

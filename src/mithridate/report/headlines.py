@@ -45,7 +45,7 @@ def rab(tables: Tables) -> str:
     own = table[(table["radius"] == table["attack_strength"]) & (table["attack_strength"] > 0)]
     own = own[(own["inputs"] == "triggered") & ~own["vacuous"].astype(bool)]
     if own.empty:
-        best = table[table["radius"] > 0].sort_values("certified_accuracy").iloc[-1]
+        best = table[table["radius"] == table["radius"].max()].sort_values("certified_accuracy").iloc[-1]
         what = f"changes of L2 norm {best['radius']:g} over all triggers together"
     else:
         best = own.sort_values("certified_accuracy").iloc[-1]

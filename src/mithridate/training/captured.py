@@ -2,8 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
+
+from mithridate.errors import InputError
 
 Step = Callable[[int], None]
 WARM_UP = 3  # plain steps before the first capture
@@ -12,7 +15,7 @@ WORTH = 8  # steps of one batch size from which on capturing pays
 
 class CapturedSteps:
     """The steps of one trainer: step(size) runs one on the first `size` images of a batch, and reads and writes buffers
-    that stay where they are."""
+    that stay where they are. Graphs are kept, at most as many as a batch has images."""
 
     def __init__(self) -> None:
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
@@ -24,10 +27,19 @@ class CapturedSteps:
             if count >= WORTH and size not in self._graphs:
                 for _ in range(1 if self._graphs else WARM_UP):
                     step(size)
-                self._graphs[size] = graph = torch.cuda.CUDAGraph()
+                graph = torch.cuda.CUDAGraph()
                 graph.capture_begin(pool=self._pool)
-                step(size)
+                try:
+                    step(size)
+                except RuntimeError as error:
+                    with suppress(RuntimeError):
+                        graph.capture_end()
+                    raise InputError(
+                        "the model cannot be captured, because it waits for the card or copies from it in a step"
+                        f" ({str(error).splitlines()[0]}): set training.cuda_graphs: false, or mend it."
+                    ) from error
                 graph.capture_end()
+                self._graphs[size] = graph
 
     def run(self, step: Step, size: int) -> None:
         if (graph := self._graphs.get(size)) is not None:

@@ -1,7 +1,7 @@
 """Training one tile: the members in the slots of a stack, from their initialisation to their last step."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,15 +68,17 @@ class TileTrainer:
         self._resting = True
         self._cards = [self.images.device] if recipe.device == "cuda" else []
         self._randomness: Randomness | None = None
-        before = Randomness(self._cards)
-        self._check_output()
         self.stream, self._captured = None, None
+        with torch.random.fork_rng(self._cards):
+            before = Randomness(self._cards)
+            self._check_output()
+            draws = not Randomness(self._cards).same(before)
         if self._cards:
             self.stream = torch.cuda.Stream()
             self.stream.wait_stream(torch.cuda.current_stream())
             # Captured steps of one process share the place that a layer's random numbers (dropout's) are counted in, so
             # that tiles in work at once would draw each other's: such networks take every step uncaptured.
-            if recipe.options.cuda_graphs and Randomness(self._cards).same(before):
+            if recipe.options.cuda_graphs and not draws:
                 self._captured = CapturedSteps()
 
     def train(self, slots: Sequence[Subset | None], progress: Callable[[float], None]) -> Trained:
@@ -112,7 +114,7 @@ class TileTrainer:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """A stretch of this trainer's work: in its own stream, with its own state of PyTorch's generators."""
-        with torch.cuda.stream(self.stream), torch.random.fork_rng(self._cards):  # None: as if it were not there
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext(), torch.random.fork_rng(self._cards):
             if self._randomness is not None:
                 self._randomness.restore()
             yield
