@@ -224,9 +224,11 @@ def write_checked(path: str | Path, data: bytes) -> None:
 def read_checked(path: str | Path) -> bytes:
     try:
         data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: check the path, or let the workflow make it.") from error
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read ({error.strerror}): check the path, or let the workflow make it."
+            f"{path} cannot be read ({error.strerror}): mend its permissions, or let the workflow make it again."
         ) from error
     checksums.check_text(path, data)
     return data

@@ -16,9 +16,9 @@ elsewhere) from the recorded tables; a test makes it again. Verdicts mean what
 [verdicts.py](../../src/mithridate/findings/verdicts.py) says: **agrees**, **higher**, **lower** of a number in the
 published setting, **not comparable** in another; **holds**, **does not hold**, **undecided** of a claim. Brackets are
 95 % intervals over test images (in smoothing over seeds too), which do not cover another training; differences of
-shares are in points. Precision (fp32, bf16), layout and tiles count as how a number is computed, not as another setting;
-each run.json has them. Seconds are the sum of the wall times of the jobs that a table follows from, one thread each on a
-CPU. Robustness of repaired networks and to adversarial data is measured, not certified.
+shares are in points. Precision (fp32, bf16), layout and tiles count as how a number is computed, not as another
+setting; each run.json has them. Seconds are the sum of the wall times of the jobs that a table follows from, one thread
+each on a CPU. Robustness of repaired networks and to adversarial data is measured, not certified.
 """
 MOST = 3  # differences that are named
 Records = Mapping[str, tuple[Sequence[Mapping[str, Any]], pd.DataFrame, Sequence[str]]]

@@ -115,9 +115,11 @@ def _provenance(path: Path) -> dict[str, Any]:
 def _check_recipe(path: Path, config: Mapping[str, Any]) -> None:
     """A folder that was copied without Snakemake's own records is taken over under any configuration."""
     with safe_open(path, framework="numpy") as file:
-        recipe = json.loads(file.metadata()["mithridate"]).get("recipe", {})
+        recipe = json.loads(file.metadata()["mithridate"]).get("recipe")
+    if recipe is None:
+        return
     now = {"model": config["dpa"]["model"], "seed": config["seed"], **config["dpa"]["training"]}
-    then = {"model": recipe.get("model"), "seed": recipe.get("seed"), **recipe.get("options", {})}
+    then = {"model": recipe["model"], "seed": recipe["seed"], **recipe["options"]}
     other = [key for key in now if key in then and then[key] != now[key]]
     if other:
         key = other[0] if other[0] == "seed" else f"dpa.{'' if other[0] == 'model' else 'training.'}{other[0]}"
