@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mithridate.findings.parts import command
+from mithridate.options.reading import merge
 from mithridate.options.root import Options, parse
 
 SHARED = ("dataset", "data", "seed", "confidence")
@@ -45,15 +46,6 @@ def repeat(part: str, options: Options, files: Sequence[str]) -> str:
 
 def _flow(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
-
-
-def merge(whole: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """As Snakemake lays one configuration file over another."""
-    for key, value in more.items():
-        if isinstance(value, Mapping) and isinstance(whole.get(key), dict):
-            merge(whole[key], value)
-        else:
-            whole[key] = value
 
 
 def _difference(base: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:

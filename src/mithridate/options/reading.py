@@ -24,7 +24,7 @@ def check(paths: Iterable[Path]) -> Options:
     cannot be read, and for whatever the options refuse."""
     config: dict[str, Any] = Options().model_dump(mode="json")
     for path in paths:
-        _merge(config, read(path))
+        merge(config, read(path))
     return parse(config)
 
 
@@ -126,10 +126,10 @@ def _check_keys(path: str | Path, keys: Iterable[tuple[str, int]]) -> None:
         seen.add(key)
 
 
-def _merge(config: dict[str, Any], over: Mapping[Any, Any]) -> None:
+def merge(config: dict[str, Any], over: Mapping[Any, Any]) -> None:
     """As Snakemake lays one file over another: block by block."""
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(config.get(key), dict):
-            _merge(config[key], value)
+            merge(config[key], value)
         else:
             config[key] = value
