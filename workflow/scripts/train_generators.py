@@ -1,5 +1,7 @@
 """Train one loss's generators, one per class, against the target."""
 
+from pathlib import Path
+
 from mithridate import device
 from mithridate.adversarial.generators import save_generators, step_count, train_generators
 from mithridate.adversarial.losses import make_loss
@@ -13,6 +15,7 @@ from mithridate.options.dgn import GeneratorOptions
 from mithridate.progress import Progress
 from mithridate.provenance import gather
 from mithridate.repair.networks import read_network
+from mithridate.training.snapshot import Snapshot
 
 with logged(snakemake.log[0]):
     params, given, loss = snakemake.params, snakemake.input, snakemake.wildcards.loss
@@ -29,6 +32,7 @@ with logged(snakemake.log[0]):
     progress = Progress(f"steps of {loss} generators", steps * kind.num_classes)
     how = {"name": loss, "num_classes": kind.num_classes, "device": params.device, "progress": progress}
     how |= {"seed": repeat_seed(params.seed, int(snakemake.wildcards.repeat)), "together": params.device == "cuda"}
+    how |= {"snapshot": Snapshot.of_job(snakemake, Path("results/checkpoints"))}
     of = lambda classes: make_loss(options, target, classes, params.loss["epsilon"], **masks)  # noqa: E731
     made = train_generators(images, labels, of, options, **how)
     progress.finish()

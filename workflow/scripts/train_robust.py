@@ -1,5 +1,7 @@
 """Train a fresh network on original and adversarial images."""
 
+from pathlib import Path
+
 from mithridate import device
 from mithridate.adversarial.adversarial_training import train_robust
 from mithridate.adversarial.examples import load_examples
@@ -12,6 +14,7 @@ from mithridate.progress import Progress
 from mithridate.provenance import gather
 from mithridate.repair.networks import Kind, state, write_networks
 from mithridate.streams import Stream
+from mithridate.training.snapshot import Snapshot
 
 with logged(snakemake.log[0]):
     params, given, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
@@ -25,6 +28,7 @@ with logged(snakemake.log[0]):
     progress = Progress(f"epochs of training against {wildcards.system}", options.adv_num_epochs)
     how = {"epsilon": params.epsilon, "name": wildcards.system, "seed": seed, "progress": progress}
     how |= {"device": params.device, "rows": examples.rows if examples else None}
+    how |= {"snapshot": Snapshot.of_job(snakemake, Path("results/checkpoints"))}
     adversarial = examples.images if examples else None
     made = train_robust(fresh.to(params.device), *load_pixels(given.data, "train"), adversarial, options, **how)
     progress.finish()

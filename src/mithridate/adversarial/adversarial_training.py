@@ -19,6 +19,7 @@ from mithridate.progress import Progress
 from mithridate.repair.predict import check_pairs
 from mithridate.streams import Stream
 from mithridate.training.plain import Forward, train_plain
+from mithridate.training.snapshot import Snapshot
 
 
 def train_robust(
@@ -34,6 +35,7 @@ def train_robust(
     rows: np.ndarray | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    snapshot: Snapshot | None = None,
 ) -> nn.Module:
     """A trained copy, in evaluation mode, of a fresh network from images to logits, whose initialisation is the
     caller's; images float32 [n,C,H,W] in [0, 1] with labels int64 [n].
@@ -46,8 +48,8 @@ def train_robust(
     replaced by attacks, of size epsilon, on the true classes of the network as it is.
 
     Both take Adam and its options adv_…; name, seed and the epoch determine the order, and in ART all its random
-    numbers; no global random generator is touched. `progress` counts epochs. Raises InputError for images that do not
-    fit together, and where training diverges.
+    numbers; no global random generator is touched. `progress` counts epochs, of which gf takes those in the snapshot as
+    they are. Raises InputError for images that do not fit together, and where training diverges.
     """
     check_pairs(images, labels)
     diverged = (
@@ -91,6 +93,7 @@ def train_robust(
         weight_decay=options.adv_weight_decay,
         device=device,
         progress=progress,
+        snapshot=snapshot,
     )
 
 

@@ -24,6 +24,7 @@ from mithridate.progress import Progress
 from mithridate.scoring.network import fill
 from mithridate.streams import Stream
 from mithridate.training.optimiser import FlatAdam
+from mithridate.training.snapshot import Snapshot
 from mithridate.training.stack import Grouped, Single, Stack
 
 BATCH = 100  # images per forward pass when images are generated
@@ -53,13 +54,15 @@ def train_generators(
     together: bool,
     device: str = "cpu",
     progress: Progress | None = None,
+    snapshot: Snapshot | None = None,
 ) -> Generators:
     """One generator per class, of images float32 [n,C,H,W] in [0, 1] with labels int64 [n].
 
     loss_of makes the loss of the generators of classes int64 [G]. All take the same number of steps of full batches,
     ⌈num_epochs · images of the largest class / batch_size⌉, drawn from one reshuffled pass after another. Every
     generator's initialisation and order follow from seed, `name` and its class. together: all side by side in one
-    stack, or one after another, which is the same but for rounding. `progress` counts steps of generators.
+    stack, or one after another, which is the same but for rounding. `progress` counts steps of generators, of which
+    those in the snapshot are not made again.
 
     Raises InputError for a class without images, and where training diverges.
     """
@@ -75,7 +78,8 @@ def train_generators(
         count = steps * options.batch_size
         order = torch.stack([_order(rows[c], count, Stream("dgn order", seed, name, c)) for c in classes]).to(device)
         loss = loss_of(torch.tensor(classes, device=device))
-        history = _train(stack, pixels, order, loss, options, progress)
+        part = (snapshot or Snapshot()).part(classes[0])
+        history = _train(stack, pixels, order, loss, options, progress, part)
         histories.append(history.assign(**{"class": np.resize(classes, len(history))}))
         parts += [stack.state(slot) for slot in range(len(classes))]
         if not all(bool(torch.isfinite(tensor).all()) for part in parts for tensor in part.values()):
@@ -151,13 +155,23 @@ def _order(rows: np.ndarray, count: int, stream: Stream) -> Tensor:
 
 
 def _train(
-    stack: Stack, pixels: Tensor, order: Tensor, loss: Loss, options: GeneratorOptions, progress: Progress | None
+    stack: Stack,
+    pixels: Tensor,
+    order: Tensor,
+    loss: Loss,
+    options: GeneratorOptions,
+    progress: Progress | None,
+    snapshot: Snapshot,
 ) -> pd.DataFrame:
     """step and loss, one row per member of the stack and noted step."""
     how = TrainingOptions(optimiser="adam", momentum=options.momentum, weight_decay=options.weight_decay)
-    adam, noted, steps = FlatAdam(stack, how), [], order.split(options.batch_size, 1)
-    every = max(1, len(steps) // NOTED)
-    for step, rows in enumerate(steps):
+    adam, steps = FlatAdam(stack, how), order.split(options.batch_size, 1)
+    state, every = {**adam.tensors(), **dict(stack.named_buffers())}, max(1, len(steps) // NOTED)
+    saved = snapshot.load(state) or {"steps": 0, "noted": []}
+    begun, noted = saved["steps"], saved["noted"]
+    if progress is not None:
+        progress.skip(begun * stack.width)
+    for step, rows in enumerate(steps[begun:], begun):
         x = pixels[rows]
         losses = loss(x, stack(x))
         adam.grad.zero_()
@@ -165,7 +179,9 @@ def _train(
         rate = options.learning_rate * options.decay_rate ** (step // options.decay_step)
         adam.step(torch.full((stack.width,), rate, device=pixels.device), None)
         if step % every == 0 or step == len(steps) - 1:
-            noted.append(pd.DataFrame({"step": step, "loss": losses.detach().cpu().numpy()}))
+            noted.append({"step": step, "loss": losses.tolist()})
+        if snapshot.due() or step == len(steps) - 1:
+            snapshot.save(state, steps=step + 1, noted=noted)
         if progress is not None:
             progress.add(stack.width)
-    return pd.concat(noted, ignore_index=True)
+    return pd.concat(map(pd.DataFrame, noted), ignore_index=True).astype({"loss": np.float32})

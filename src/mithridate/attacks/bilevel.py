@@ -9,8 +9,6 @@ Noise: Gaussian victims see new noise in every training step. MACER's and Smooth
 are functions of the experiment's seed, the procedure, epoch, batch and step.
 """
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mithridate.artefacts import read_safetensors, write_safetensors
 from mithridate.attacks.hypergradient import Adam, LinearSystem
 from mithridate.attacks.poisons import AttackData, Poison, ball
 from mithridate.attacks.surrogate import Setting, Surrogate
@@ -27,6 +24,7 @@ from mithridate.errors import InputError
 from mithridate.noise import gaussian
 from mithridate.progress import Progress
 from mithridate.streams import Stream
+from mithridate.training.snapshot import Snapshot, machine, name
 
 TRIES = 3  # networks that may diverge between two restarts
 HELD_OUT = -1  # the step in the name of the held-out images' noise
@@ -52,7 +50,7 @@ class Attacker:
         self.images = self.clean.clone()
         self.epoch, self.tries = 0, 0
         self.history: list[dict[str, float]] = []
-        self._path = checkpoints / f"{_key(data, setting)}.safetensors" if checkpoints else None
+        self._snapshot = Snapshot(checkpoints, _key(data, setting))
         self._restart()
 
     def attack(self, progress: Progress) -> Poison:
@@ -75,7 +73,7 @@ class Attacker:
             if self.epoch % setting.options.restart == 0:
                 self.tries = 0
                 self._restart()
-            self._save()
+            self._snapshot.save(self._tensors(), epoch=self.epoch, tries=self.tries, history=self.history)
             progress.add(1)
         labels = np.full(len(data.index), data.target, np.int64)
         how = (data.sha256, setting.procedure, setting.sigma, setting.epsilon, data.target, setting.seed)
@@ -169,24 +167,10 @@ class Attacker:
         steps = {f"image_steps.{name}": tensor for name, tensor in self.image_steps.tensors().items()}
         return {"images": self.images, **steps, **self.surrogate.tensors()}
 
-    def _save(self) -> None:
-        if self._path:
-            numbers = {"epoch": self.epoch, "tries": self.tries, "history": self.history}
-            arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self._tensors().items()}
-            write_safetensors(self._path, arrays, numbers, {})
-
     def _resume(self) -> None:
         """Take up the state that was saved; where there is none or its file is damaged, begin."""
-        if not self._path or not self._path.exists():
-            return
-        try:
-            arrays, numbers = read_safetensors(self._path)
-            for name, tensor in self._tensors().items():
-                tensor.copy_(torch.from_numpy(arrays[name]).view_as(tensor))
+        if numbers := self._snapshot.load(self._tensors()):
             self.epoch, self.tries, self.history = numbers["epoch"], numbers["tries"], numbers["history"]
-        except (InputError, KeyError, RuntimeError):
-            self.images = self.clean.clone()
-            self._restart()
 
 
 def _part(order: Tensor, batch: int, size: int) -> Tensor:
@@ -198,9 +182,5 @@ def _part(order: Tensor, batch: int, size: int) -> Tensor:
 def _key(data: AttackData, setting: Setting) -> str:
     """The digest of all that the attack's course depends on."""
     code = digest([*closure(Path(__file__)), *model_file(setting.model)])
-    machine = torch.backends.cpu.get_cpu_capability() if setting.device == "cpu" else torch.cuda.get_device_name()
-    known = [setting.describe(), data.target, data.num_classes, code, torch.__version__, np.__version__, machine]
-    text = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
-    for array in (data.images, data.others, data.other_labels, data.validation):
-        text.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
-    return text.hexdigest()
+    known = [setting.describe(), data.target, data.num_classes, code, *machine(setting.device)]
+    return name(known, (data.images, data.others, data.other_labels, data.validation))

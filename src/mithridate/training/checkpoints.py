@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mithridate.artefacts import read_safetensors, write_safetensors
 from mithridate.closure import ROOT, closure, digest, model_file
 from mithridate.errors import InputError
 from mithridate.training.recipe import Recipe
+from mithridate.training.snapshot import machine
 from mithridate.training.subset import Subset
 
 
@@ -34,8 +34,7 @@ class Checkpoints:
     def __init__(self, folder: Path | None, recipe: Recipe) -> None:
         self.folder = folder
         code = digest([*closure(Path(__file__).with_name("family.py"), ROOT / "device.py"), *model_file(recipe.model)])
-        machine = torch.backends.cpu.get_cpu_capability() if recipe.device == "cpu" else torch.cuda.get_device_name()
-        self._common = json.dumps([recipe.describe(), code, torch.__version__, np.__version__, machine], sort_keys=True)
+        self._common = json.dumps([recipe.describe(), code, *machine(recipe.device)], sort_keys=True)
 
     def key(self, subset: Subset, boost: int) -> str:
         """The digest of all that the member trained on this subset depends on."""

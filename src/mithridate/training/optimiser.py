@@ -42,6 +42,10 @@ class Flat:
     def state(self) -> list[Tensor]:
         raise NotImplementedError
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and state, for snapshots; the tensors themselves."""
+        return {"theta": self.theta, **{f"state.{number}": one for number, one in enumerate(self.state())}}
+
     def step(self, rates: Tensor, active: Tensor | None) -> None:
         """One update. rates float [T]; active bool [T], None for all: a member that is not active keeps every bit."""
         raise NotImplementedError

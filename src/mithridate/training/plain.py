@@ -15,6 +15,7 @@ from mithridate.options.training import TrainingOptions
 from mithridate.progress import Progress
 from mithridate.streams import Stream
 from mithridate.training.optimiser import FlatAdam
+from mithridate.training.snapshot import Snapshot
 from mithridate.training.stack import Single
 
 Forward = Callable[[Tensor], Tensor]
@@ -40,18 +41,25 @@ def train_plain(
     masks: Masks = lambda module: (),
     device: str = "cpu",
     progress: Progress | None = None,
+    snapshot: Snapshot | None = None,
 ) -> nn.Module:
     """A trained copy of a network, in evaluation mode and on the device the given one is on.
 
     Every epoch goes over the rows of labels [n] in an order of its own: stream(epoch) gives it, and the seed of the
     generator that dropout draws from. rate is the learning rate of a 0-based step, momentum Adam's β₁, weight_decay an
-    L2 penalty. `progress` counts epochs. Raises InputError for labels that are no classes, and, with the sentence
-    `diverged`, where a parameter is no longer finite.
+    L2 penalty. `progress` counts epochs, of which those in the snapshot are not run again. Raises InputError for labels
+    that are no classes, and, with the sentence `diverged`, where a parameter is no longer finite.
     """
     stack = Single(deepcopy(network).to(device).train(), channels_last=True)
     kept = [(parameter, mask) for module in stack.modules() for parameter, mask in masks(module)]
     adam = FlatAdam(stack, TrainingOptions(optimiser="adam", momentum=momentum, weight_decay=weight_decay))
-    y, step = torch.from_numpy(np.asarray(labels, np.int64)).to(device), 0
+    y, snapshot = torch.from_numpy(np.asarray(labels, np.int64)).to(device), snapshot or Snapshot()
+    state = {**adam.tensors(), **dict(stack.named_buffers())}
+    step, begun = 0, 0
+    if saved := snapshot.load(state):
+        step, begun = saved["step"], saved["epoch"]
+    if progress is not None:
+        progress.skip(begun)
 
     def forward(images: Tensor) -> Tensor:
         logits = class_logits(stack(images[None])[0])
@@ -59,7 +67,7 @@ def train_plain(
             check_labels("labels", labels, logits.shape[1])
         return logits
 
-    for epoch in range(epochs):
+    for epoch in range(begun, epochs):
         numbers = stream(epoch)
         order = torch.from_numpy(numbers.permutations(1, len(y))[0]).to(device)
         with seeded(numbers.seed(), device):
@@ -73,6 +81,8 @@ def train_plain(
                 step += 1
         if not bool(torch.isfinite(adam.theta).all()):
             raise InputError(diverged)
+        if snapshot.due():
+            snapshot.save(state, epoch=epoch + 1, step=step)
         if progress is not None:
             progress.add(1)
     trained = deepcopy(network)
