@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mithridate.artefacts import write_hdf5, write_safetensors
+from mithridate.artefacts import write_csv, write_hdf5, write_safetensors
 from mithridate.certify.intervals import clopper_pearson
 from mithridate.errors import InputError
 from mithridate.findings import configuration
@@ -212,6 +212,8 @@ def test_a_part_is_described_by_its_artefacts_and_times(tmp_path):
     config = configuration.of_part("dpa", Options())
     with pytest.raises(InputError, match="no artefact of dpa"):
         describe(tmp_path, "dpa", config, {}, "")
+    for table in (*TABLES["dpa"], *TABLES["backdoor"]):
+        write_csv(tmp_path / f"{table}.csv", pd.DataFrame({"table": [table]}))
     folder = tmp_path / "digits/dpa/clean/k50d1"
     write_hdf5(folder / "subsets.h5", {}, {}, gather({}))
     card = gather({}, device="NVIDIA H100 80GB HBM3", peak_gpu_bytes=7)
@@ -268,7 +270,7 @@ def test_a_carried_folder_is_recorded(tmp_path):
     carried = tmp_path / "results"
     (carried / "runs").mkdir(parents=True)
     (carried / "runs" / f"{part}.json").write_text(json.dumps(run | {"hardware": "elsewhere", "seconds": 12.5}))
-    with pytest.raises(InputError, match=rf"{run['tables'][0]}\.csv does not exist"):
+    with pytest.raises(InputError, match=rf"{next(iter(run['tables']))}\.csv does not exist"):
         record(carried, "one", tmp_path / "docs", ROOT / "config")
     assert not (tmp_path / "docs").exists()
     for table in run["tables"]:
@@ -283,6 +285,12 @@ def test_a_carried_folder_is_recorded(tmp_path):
     again = {path.name: path.read_bytes() for path in folder.iterdir()}
     record(carried, "one", tmp_path / "docs", ROOT / "config")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == again
+    changed = carried / f"{table}.csv"
+    for data in (changed.read_bytes().replace(b"1", b"2", 1), b"a;b\n1;2\n"):
+        changed.write_bytes(data)
+        with pytest.raises(InputError, match=rf"{table}\.csv is not the table that this run ended with"):
+            record(carried, "one", tmp_path / "docs", ROOT / "config")
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == again
 
 
 def test_a_record_needs_runs_and_a_plain_name(tmp_path):

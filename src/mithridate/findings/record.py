@@ -1,5 +1,6 @@
 """Keeps what a run found: docs/results/NAME/ with tables, findings, run.json and pictures, and the page over all."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -83,9 +84,17 @@ def described(results: Path, files: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def load_tables(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
-    """The final tables of the parts, by name."""
-    names = [name for run in runs for name in run["tables"]]
-    return {name: read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in names}
+    """The final tables of the parts, by name. Raises InputError for one that is not what its run was summed up from."""
+    found = {}
+    for name, known in [known for run in runs for known in run["tables"].items()]:
+        path = folder / f"{name}.csv"
+        found[name] = read_csv(path, keep_default_na=False, na_values=[""])
+        if hashlib.sha256(path.read_bytes()).hexdigest() != known:
+            raise InputError(
+                f"{path} is not the table that this run ended with: copy it again with runs/, or delete the part's"
+                " runs/PART.json and let the workflow make it again."
+            )
+    return found
 
 
 def load_records(docs: Path) -> dict[str, tuple[list[dict[str, Any]], pd.DataFrame, list[str]]]:

@@ -1,6 +1,7 @@
 """What a part of a run was made with: hardware and versions from its artefacts, seconds from its benchmarks."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from mithridate.artefacts import PROVENANCE, read_provenance
+from mithridate.artefacts import PROVENANCE, read_checked, read_provenance
 from mithridate.errors import InputError
 from mithridate.findings.parts import TABLES
 
@@ -36,8 +37,9 @@ def describe(
     results: the folder of a run; config, changed and command: see configuration. hardware: devices and processors of
     the machines that wrote its artefacts; seconds: sum of the wall times of the jobs that its tables follow from, each
     as it last ran to its end, of one thread each on a CPU (parts share jobs: data, ensembles); jobs: their number.
+    tables: the SHA-256 of each, by which `record` knows them again.
     benchmarks: of these jobs, where they are known; otherwise all that lie where the part's jobs measure themselves.
-    Raises InputError where the artefacts or the benchmarks are missing, and where networks were trained otherwise.
+    Raises InputError where tables, artefacts or benchmarks are missing, and where networks were trained otherwise.
     """
     root = Path(results)
     folders = _folders(part, config)
@@ -54,7 +56,7 @@ def describe(
     return {
         "part": part,
         "dataset": config["dataset"],
-        "tables": list(TABLES[part]),
+        "tables": {name: hashlib.sha256(read_checked(root / f"{name}.csv")).hexdigest() for name in TABLES[part]},
         "command": command,
         "hardware": _hardware(found),
         "seconds": round(sum(times), 1),
