@@ -17,7 +17,7 @@ from mithridate.errors import InputError
 from mithridate.findings import configuration
 from mithridate.findings.compare import findings
 from mithridate.findings.measured import Rate, difference
-from mithridate.findings.page import page
+from mithridate.findings.page import alone, page
 from mithridate.findings.parts import TABLES
 from mithridate.findings.published import published
 from mithridate.findings.record import load_records, record, remake
@@ -280,8 +280,8 @@ def test_a_carried_folder_is_recorded(tmp_path):
     assert set(found["part"]) == {part}
     assert set(found["hardware"]) == {"elsewhere"}
     assert set(found["seconds"]) == {12.5}
-    text = (tmp_path / "docs/README.md").read_text()
-    assert "elsewhere; 12 seconds" in text
+    assert "elsewhere; 12 seconds" in (folder / "README.md").read_text()
+    assert " | elsewhere | 12 | [one](one/README.md) |" in (tmp_path / "docs/README.md").read_text()
     again = {path.name: path.read_bytes() for path in folder.iterdir()}
     record(carried, "one", tmp_path / "docs", ROOT / "config")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == again
@@ -307,7 +307,10 @@ def test_what_docs_say_follows_from_the_recorded_tables():
     for name, table in remake(docs, PAPERS):
         recorded = (docs / name / "findings.csv").read_text()
         assert table.to_csv(index=False, lineterminator="\n") == recorded, f"record {name} anew"
-    assert (docs / "README.md").read_text() == page(load_records(docs)), "record any run anew"
+    known = load_records(docs)
+    assert (docs / "README.md").read_text() == page(known), "record any run anew"
+    for name, record_ in known.items():
+        assert (docs / name / "README.md").read_text() == alone(name, *record_), f"record {name} anew"
 
 
 def test_every_finding_says_where_it_comes_from():

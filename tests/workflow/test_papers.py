@@ -25,7 +25,7 @@ def test_a_run_is_recorded_and_its_commands_find_nothing_to_do(copy):
     folder = copy.folder / "docs/results/digits"
     kept = {path.name for path in folder.iterdir()}
     tables = {"dpa_cert.csv", "dpa_summary.csv", "rab_cert.csv"}
-    assert kept == {*tables, "findings.csv", "run.json", "dpa_certified_accuracy.svg"}
+    assert kept == {*tables, "findings.csv", "run.json", "README.md", "dpa_certified_accuracy.svg"}
     for name in ("findings.csv", *tables):
         assert (folder / name).read_bytes() == copy.path(name).read_bytes()
     found = pd.read_csv(folder / "findings.csv")
@@ -39,8 +39,8 @@ def test_a_run_is_recorded_and_its_commands_find_nothing_to_do(copy):
         assert "Nothing to be done" in repeated(copy, run)
     assert parts["dpa"]["changed"]["dpa"]["k"] == [4]
     summary = pd.read_csv(folder / "dpa_summary.csv").iloc[0]
-    text = (folder.parent / "README.md").read_text()
-    assert "## Not run in the published setting" in text
+    assert "## Not run in the published setting" in (folder.parent / "README.md").read_text()
+    text = (folder / "README.md").read_text()
     assert f"{parts['dpa']['seconds']:.0f} seconds in {parts['dpa']['jobs']} jobs" in text
     assert summary["dataset"] == parts["dpa"]["dataset"] == "digits"
 

@@ -1,5 +1,6 @@
-"""docs/results/README.md: every published number beside ours, and those that nobody ran."""
+"""docs/results/README.md, every published number beside what comes nearest to it, and a page for every recorded run."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,40 +13,83 @@ from mithridate.findings.published import NUMBER, OF, SETTING, published
 HEAD = """# Results
 
 Written by `snakemake --cores 2 record` (or `mithridate record FOLDER NAME`, where FOLDER holds results computed
-elsewhere) from the recorded tables; a test makes it again. Verdicts mean what
-[verdicts.py](../../src/mithridate/findings/verdicts.py) says: **agrees**, **higher**, **lower** of a number in the
-published setting, **not comparable** in another; **holds**, **does not hold**, **undecided** of a claim. Brackets are
-95 % intervals over test images (in smoothing over seeds too), which do not cover another training; differences of
-shares are in points. Precision (fp32, bf16), layout and tiles count as how a number is computed, not as another
-setting; each run.json has them. Seconds are the sum of the wall times of the jobs that a table follows from, one thread
-each on a CPU. Robustness of repaired networks and to adversarial data is measured, not certified.
+elsewhere) from the recorded tables; a test makes it again. Each run has a page of its own with its commands, all its
+numbers one by one, and pictures.
+
+Verdicts mean what [verdicts.py](../../src/mithridate/findings/verdicts.py) says: **agrees**, **higher**, **lower** of a
+number in the published setting, **not comparable** in another; **holds**, **does not hold**, **undecided** of a claim.
+A published number stands beside ours in its own setting, or, where nobody ran that, in others. Brackets are 95 %
+intervals over test images (in smoothing over seeds too), which do not cover another training; differences of shares are
+in points. Precision (fp32, bf16), layout and tiles count as how a number is computed, not as another setting; each
+run.json has them. Seconds are the sum of the wall times of the jobs that a table follows from, one thread each on a
+CPU. Robustness of repaired networks and to adversarial data is measured, not certified.
+"""
+ALONE = """# {name}
+
+A recorded run; [all results](../README.md) say what verdicts, brackets and seconds mean.
 """
 MOST = 3  # differences that are named
 Records = Mapping[str, tuple[Sequence[Mapping[str, Any]], pd.DataFrame, Sequence[str]]]
 
 
 def page(known: Records) -> str:
-    """The whole page. known: by name the parts, findings and pictures of every recorded run."""
+    """The page over all. known: by name the parts, findings and pictures of every recorded run."""
+    found = [found.assign(run=name) for name, (_, found, _) in known.items()]
+    whole = pd.concat([frame.astype(object).fillna("") for frame in found], ignore_index=True)
     lines = [HEAD]
     for part in TABLES:
-        own = [line for name, record in known.items() for line in _run(name, part, *record)]
-        lines += [f"## {TITLES[part]}", "", *(own or ["Nothing recorded.", ""])]
+        own = whole[whole["part"] == part]
+        lines += [f"## {TITLES[part]}", ""]
+        if own.empty:
+            lines += ["Nothing recorded.", ""]
+            continue
+        lines.append("| setting | quantity | published | ours | difference | verdict | hardware | seconds | run |")
+        lines.append("|---|---|---|---|---|---|---|---|---|")
+        for row in records(published()):
+            if len(rows := own[own["id"] == row["id"]]):
+                same = rows[rows["differs"] == ""]
+                lines.append(_nearest(row, records(same if len(same) else rows)))
+        lines.append("")
     return "\n".join([*lines, *_missing(known)]).rstrip("\n") + "\n"
 
 
-def _run(
-    name: str, part: str, runs: Sequence[Mapping[str, Any]], found: pd.DataFrame, pictures: Sequence[str]
-) -> Iterator[str]:
-    run = next((run for run in runs if run["part"] == part), None)
-    if run is None:
-        return
+def _nearest(asked: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line of all findings about one published number."""
+    row, several = rows[0], len(rows) > 1
+    here = f"{len(rows)} settings" if several else row["setting"] if row["differs"] else ""
+    verdicts = Counter(one["verdict"] for one in rows)
+    runs = dict.fromkeys(one["run"] for one in rows)
+    seconds = {one["run"]: one["seconds"] for one in rows}
+    values = sorted(rows, key=lambda one: float(one["ours"]))
+    span = [number(one["ours"], row["unit"]) for one in (values[0], values[-1])]
+    return _cells(
+        "; here ".join(filter(None, [_setting(asked), here])),
+        row["quantity"],
+        f"{claimed(row)} ({row['source']})",
+        " to ".join(dict.fromkeys(span)) if several else _ours(row),
+        "" if several else _difference(row),
+        "; ".join(f"{verdict}: {count}" for verdict, count in verdicts.items()) if several else row["verdict"],
+        "; ".join(dict.fromkeys(one["hardware"] for one in rows)),
+        "; ".join(f"{value:.0f}" for value in seconds.values()),
+        ", ".join(f"[{name}]({name}/README.md)" for name in runs),
+    )
+
+
+def alone(name: str, runs: Sequence[Mapping[str, Any]], found: pd.DataFrame, pictures: Sequence[str]) -> str:
+    """The page of one recorded run."""
+    lines = [line for run in runs for line in _part(run, found, pictures)]
+    return "\n".join([ALONE.format(name=name), *lines]).rstrip("\n") + "\n"
+
+
+def _part(run: Mapping[str, Any], found: pd.DataFrame, pictures: Sequence[str]) -> Iterator[str]:
+    part = run["part"]
     commit = ", ".join(text[:12] + text[40:] for text in run["commit"]) or "not noted in its artefacts"
-    tables = ", ".join(f"[{table}.csv]({name}/{table}.csv)" for table in run["tables"])
-    yield f"### {name}: {TITLES[part]}"
+    yield f"## {TITLES[part]}"
     yield ""
     yield f"`{run['command']}`"
     yield ""
     made = f"{run['hardware']}; {run['seconds']:.0f} seconds in {run['jobs']} jobs"
+    tables = ", ".join(f"[{table}.csv]({table}.csv)" for table in run["tables"])
     yield f"{made}; PyTorch {run['versions']['torch']}; commit {commit}. {tables}"
     yield ""
     own = found[found["part"] == part].astype(object).fillna("")
@@ -56,24 +100,35 @@ def _run(
         yield ""
     for picture in pictures:
         if picture.startswith(f"{part}_"):
-            yield f"![{picture.removesuffix('.svg')}]({name}/{picture})"
+            yield f"![{picture.removesuffix('.svg')}]({picture})"
             yield ""
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    value, low, high = (number(row[key], row["unit"]) for key in ("ours", "ci_low", "ci_high"))
-    interval = "" if low == high else f" [{low}, {high}]"
-    cells = [
+    return _cells(
         row["setting"],
         row["quantity"],
         claimed(row),
-        f"{value}{interval}",
-        number(row["difference"], row["unit"], sign="+").removesuffix(" %"),
+        _ours(row),
+        _difference(row),
         row["verdict"],
         shortened(row["differs"]),
         row["source"],
-    ]
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    )
+
+
+def _cells(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _ours(row: Mapping[str, Any]) -> str:
+    """70.20 % [69.29 %, 71.10 %]."""
+    value, low, high = (number(row[key], row["unit"]) for key in ("ours", "ci_low", "ci_high"))
+    return value if low == high else f"{value} [{low}, {high}]"
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    return number(row["difference"], row["unit"], sign="+").removesuffix(" %")
 
 
 def shortened(text: str) -> str:
@@ -113,8 +168,12 @@ def _missing(known: Records) -> Iterator[str]:
         yield "| setting | quantity | published | source |"
         yield "|---|---|---|---|"
         for row in records(own):
-            setting = [f"{name} = {row[name]}" for name in SETTING if row[name]]
-            words = filter(None, [row["dataset"], *(row[name] for name in OF), *setting])
             value = claimed({**row, "published": row["value"], "published_high": row["value_high"]})
-            yield f"| {', '.join(words)} | {row['quantity']} | {value} | {row['source']}, {row['place']} |"
+            yield f"| {_setting(row)} | {row['quantity']} | {value} | {row['source']}, {row['place']} |"
         yield ""
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    """Of a published number: mnist, dpa, k = 1200, d = 1."""
+    numbers = [f"{name} = {row[name]}" for name in SETTING if row[name]]
+    return ", ".join(filter(None, [row["dataset"], *(row[name] for name in OF), *numbers]))

@@ -1,4 +1,4 @@
-"""Keeps what a run found: docs/results/NAME/ with tables, findings, run.json and pictures, and the page over all."""
+"""Keeps what a run found, in docs/results: NAME/ with tables, findings, run.json, pictures, a page; a page over all."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ from mithridate.artefacts import read_csv, read_json, write_bytes, write_csv
 from mithridate.errors import InputError
 from mithridate.findings.compare import findings
 from mithridate.findings.configuration import changed, load, of_part, repeat
-from mithridate.findings.page import page
+from mithridate.findings.page import alone, page
 from mithridate.findings.parts import TABLES
 from mithridate.findings.runs import describe
 from mithridate.findings.settings import Configs, papers
 
-RUN, FINDINGS = "run.json", "findings.csv"
+RUN, FINDINGS, PAGE = "run.json", "findings.csv", "README.md"
 PICTURES = {
     "dpa": "certified_accuracy.svg",
     "backdoor": "backdoor/*/success_rate.svg",
@@ -60,7 +60,9 @@ def record(
             write_bytes(folder / "_".join([run["part"], *within, source.name]), source.read_bytes())
     write_csv(folder / FINDINGS, found, checksum=False)
     write_bytes(folder / RUN, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
-    write_bytes(docs / "README.md", page(load_records(docs)).encode())
+    known = load_records(docs)
+    write_bytes(folder / PAGE, alone(name, *known[name]).encode())
+    write_bytes(docs / PAGE, page(known).encode())
     return folder
 
 
