@@ -1,18 +1,14 @@
 """File formats of the workflow: HDF5 for arrays, CSV for tables, safetensors for weights.
 
-Everything is written to a temporary neighbour and renamed, so that no file is ever half-written, and contains
-no time stamps, so that equal contents give equal arrays, attributes and CSV bytes. What may differ between
-equal results (versions, device, commit) is kept apart in the HDF5 group or metadata key `provenance`. What is read is
-checked against its checksum (`mithridate.checksums`).
+Everything is written whole or not at all (`mithridate.atomic`) and contains no time stamps, so that equal contents give
+equal arrays, attributes and CSV bytes. What may differ between equal results (versions, device, commit) is kept apart
+in the HDF5 group or metadata key `provenance`. What is read is checked against its checksum (`mithridate.checksums`).
 """
 
-import glob
 import gzip
-import hashlib
 import io
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,47 +22,14 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from mithridate import checksums
-from mithridate.errors import InputError, unwritten
-from mithridate.hdf5_guard import UNREADABLE, check_held, little_memory
-from mithridate.hdf5_heaps import check_heaps
+from mithridate.atomic import atomic, write_bytes
+from mithridate.errors import InputError
+from mithridate.hdf5_guard import UNREADABLE
 
 if TYPE_CHECKING:  # a quarter of a second that most jobs can do without
     import pandas as pd
 
 PROVENANCE = "provenance"
-DEEPEST, MOST_ARRAYS = 10, 10_000  # of an artefact of this workflow
-HOST = os.uname().nodename
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well and vanishes when it does not.
-
-    Raises InputError where the file system refuses to write (no space, no permission).
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left(path)
-        try:
-            yield part
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(unwritten(path, error)) from error
-
-
-def _remove_left(path: Path) -> None:
-    """Remove what processes that were killed on this machine left of the file."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(HOST)}-*-*.part"):
-        try:
-            os.kill(int(part.name.rsplit("-", 2)[1]), 0)
-        except ProcessLookupError:
-            part.unlink(missing_ok=True)
-        except (PermissionError, ValueError):  # somebody else's process, somebody else's name
-            pass
 
 
 class _Unfailing(io.FileIO):
@@ -156,16 +119,16 @@ def read_hdf5(path: str | Path, *names: str) -> dict[str, np.ndarray]:
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """The attributes of the file itself (not its provenance)."""
     with open_hdf5(path) as file:
-        return _plain(file.attrs)
+        return plain(file.attrs)
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """Versions, commit, configuration digest and device of an HDF5 artefact."""
     with open_hdf5(path, PROVENANCE) as file:
-        return _plain(file[PROVENANCE].attrs)
+        return plain(file[PROVENANCE].attrs)
 
 
-def _plain(attributes: h5py.AttributeManager) -> dict[str, Any]:
+def plain(attributes: h5py.AttributeManager) -> dict[str, Any]:
     return {key: value.item() if isinstance(value, np.generic) else value for key, value in attributes.items()}
 
 
@@ -234,11 +197,6 @@ def read_checked(path: str | Path) -> bytes:
     return data
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    with atomic(path) as part:
-        part.write_bytes(data)
-
-
 def write_safetensors(
     path: str | Path,
     tensors: Mapping[str, np.ndarray],
@@ -267,37 +225,6 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a whole safetensors file: delete it and make it again.") from error
-
-
-def digest(path: str | Path) -> str:
-    """SHA-256 of what an HDF5 or safetensors artefact holds but for its provenance, so that equal results have equal
-    digests. Raises InputError for a missing, damaged or foreign file, in which nothing is trusted."""
-    arrays: dict[str, Any] = {}
-    if str(path).endswith(".safetensors"):
-        arrays, notes = read_safetensors(path)
-    else:
-        with open_hdf5(path) as file:
-            check_heaps(path)
-            file.visititems(lambda name, item: _note(path, arrays, name, item))
-            with little_memory():
-                notes = _plain(file.attrs)
-    try:
-        found = hashlib.sha256(json.dumps({**notes, PROVENANCE: None}, sort_keys=True).encode())
-        for name in sorted(arrays):
-            array = np.ascontiguousarray(arrays[name])
-            found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-            found.update(array.reshape(-1).view(np.uint8).data)
-    except (TypeError, ValueError) as error:  # names, values or types that no artefact has
-        raise InputError(f"{path} is no artefact of this workflow: delete it and make it again.") from error
-    return found.hexdigest()
-
-
-def _note(path: str | Path, arrays: dict[str, Any], name: str, item: h5py.Dataset | h5py.Group) -> None:
-    if name.count("/") > DEEPEST or len(arrays) > MOST_ARRAYS:
-        raise InputError(f"{path} is no artefact of this workflow: delete it and make it again.")
-    if isinstance(item, h5py.Dataset):
-        check_held(path, item)
-        arrays[name] = item[()]
 
 
 def _set(attributes: h5py.AttributeManager, values: Mapping[str, Any]) -> None:

@@ -239,7 +239,7 @@ def _read_goodnet(path: Path) -> None:
 
 
 def _read_detector(path: Path) -> None:
-    from mithridate.artefacts import digest
+    from mithridate.digests import digest
     from mithridate.repair.detector import load_detector
     from mithridate.repair.networks import read_network
 

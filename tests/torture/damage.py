@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mithridate.artefacts import digest, read_csv, read_json
+from mithridate.artefacts import read_csv, read_json
+from mithridate.digests import digest
 from mithridate.errors import InputError
 from tests.torture.runs import Run, content, differing, errors
 from tests.workflow.conftest import Project

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mithridate.artefacts import digest
+from mithridate.digests import digest
 from tests.workflow.conftest import Project, checkout
 
 TINY, SHORT = (Path(__file__).with_name(f"{name}.yaml") for name in ("tiny", "short"))

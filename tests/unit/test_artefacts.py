@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mithridate import artefacts, checksums
+from mithridate import artefacts, atomic, checksums, digests
 from mithridate.errors import InputError
 
 ARRAYS = {"x": np.arange(5000).reshape(50, 100), "empty": np.zeros((0, 3))}
@@ -75,7 +75,7 @@ def test_equal_contents_give_equal_bytes(tmp_path, name):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="could not be written"):
-        artefacts.write_bytes(tmp_path / "file" / "a.csv", b"x")
+        atomic.write_bytes(tmp_path / "file" / "a.csv", b"x")
 
 
 def test_hdf5_round_trip_and_memory_map(tmp_path):
@@ -109,7 +109,7 @@ def test_damaged_files_are_named_with_a_remedy(tmp_path):
             artefacts.read_safetensors(weights)
 
 
-READERS = {".h5": artefacts.digest, ".safetensors": artefacts.read_safetensors, ".csv": artefacts.read_csv, ".gz": artefacts.read_csv}  # fmt: skip
+READERS = {".h5": digests.digest, ".safetensors": artefacts.read_safetensors, ".csv": artefacts.read_csv, ".gz": artefacts.read_csv}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["a.h5", "compressed.h5", "a.csv", "a.csv.gz", "a.safetensors"])
@@ -158,7 +158,7 @@ def test_the_checksum_of_a_table_is_one_that_sha256sum_reads(tmp_path):
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_file_is_not(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left, living = (tmp_path / f".a.csv.{artefacts.HOST}-{pid}-12ab.part" for pid in (dead.pid, os.getppid()))
+    left, living = (tmp_path / f".a.csv.{atomic.HOST}-{pid}-12ab.part" for pid in (dead.pid, os.getppid()))
     for part in (left, living):
         part.touch()
     WRITERS["a.csv"](tmp_path / "a.csv")

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mithridate.artefacts import digest
 from mithridate.data import files
 from mithridate.data.files import decode, load_images, load_npz
 from mithridate.data.vision import load_vision
+from mithridate.digests import digest
 from mithridate.errors import InputError
 from mithridate.foreign import open_foreign
 from mithridate.hdf5_guard import check_stored

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from mithridate.adversarial.examples import load_examples
-from mithridate.artefacts import digest
 from mithridate.data.dataset import load_pixels
+from mithridate.digests import digest
 from mithridate.repair.networks import read_network, state
 from mithridate.repair.predict import predictions
 from tests.unit.test_keras_hdf5 import dense, other, sequential

@@ -1,6 +1,7 @@
 """Write what the run was: its configuration beside the defaults, where its artefacts come from, what its jobs cost."""
 
-from mithridate.artefacts import write_bytes, write_csv
+from mithridate.artefacts import write_csv
+from mithridate.atomic import write_bytes
 from mithridate.data.dataset import load_header
 from mithridate.job import logged
 from mithridate.options.root import parse

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mithridate.artefacts import read_csv, write_bytes
+from mithridate.artefacts import read_csv
+from mithridate.atomic import write_bytes
 from mithridate.job import logged
 from mithridate.sortable import page
 

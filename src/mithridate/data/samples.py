@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mithridate.artefacts import write_bytes
+from mithridate.atomic import write_bytes
 from mithridate.data.faces import Faces
 from mithridate.errors import InputError
 from mithridate.streams import Stream

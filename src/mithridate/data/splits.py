@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mithridate.artefacts import atomic
+from mithridate.atomic import atomic
 from mithridate.data.checks import MAX_CLASSES, check_labels, shape_text
 from mithridate.data.dataset import Dataset, validate
 from mithridate.errors import InputError, brief

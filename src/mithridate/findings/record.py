@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from mithridate.artefacts import read_csv, read_json, write_bytes, write_csv
+from mithridate.artefacts import read_csv, read_json, write_csv
+from mithridate.atomic import write_bytes
 from mithridate.errors import InputError
 from mithridate.findings.compare import findings
 from mithridate.findings.configuration import changed, load, of_part, repeat

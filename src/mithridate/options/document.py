@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from mithridate.artefacts import write_bytes
+from mithridate.atomic import write_bytes
 from mithridate.options.base import LARGEST
 from mithridate.options.root import Options
 

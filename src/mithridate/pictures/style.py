@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from mithridate.artefacts import atomic, write_bytes
+from mithridate.atomic import atomic, write_bytes
 from mithridate.options.certificates import CERTIFICATES
 
 NAMES = {

@@ -7,7 +7,8 @@ from typing import get_args
 
 import numpy as np
 
-from mithridate.artefacts import digest, write_bytes
+from mithridate.atomic import write_bytes
+from mithridate.digests import digest
 from mithridate.errors import InputError
 from mithridate.options.badnet import Rule
 from mithridate.progress import Progress

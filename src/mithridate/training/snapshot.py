@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mithridate.artefacts import digest, read_checked, read_safetensors, write_safetensors
+from mithridate.artefacts import read_checked, read_safetensors, write_safetensors
+from mithridate.digests import digest
 from mithridate.errors import InputError
 
 EVERY = 60.0  # seconds between two states
