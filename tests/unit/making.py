@@ -30,6 +30,22 @@ def subsets(sizes: list[int] | np.ndarray) -> Subsets:
     return Subsets(np.repeat(np.arange(k), sizes), indices, none, none, np.zeros(1, np.int64), k, 1, "pixel_sum", "a")
 
 
+def trained_members(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fills with the numbers of the members that are trained from now on."""
+    from mithridate.training.tile import TileTrainer  # with PyTorch, which most tests here do without
+
+    trained: list[int] = []
+    steps = TileTrainer.steps
+
+    def counted(self, slots):
+        trained.extend(subset.number for subset in slots if subset is not None)
+        return steps(self, slots)
+
+    monkeypatch.setattr(TileTrainer, "steps", counted)
+    monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
+    return trained
+
+
 @contextmanager
 def edited(path: Path) -> Iterator[h5py.File]:
     """An artefact to be changed in place, with the checksum of what it becomes."""

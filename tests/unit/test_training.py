@@ -20,6 +20,7 @@ from mithridate.training.recipe import Recipe, most_slices, resolve
 from mithridate.training.slices import read_known, read_slice, read_slices, slice_members, write_slice
 from mithridate.training.stack import MaskedNormalise
 from mithridate.training.subset import Rows
+from tests.unit.making import trained_members
 
 SHAPE, CLASSES = (1, 8, 8), 4
 
@@ -200,17 +201,7 @@ def test_unchanged_members_are_taken_over_and_would_have_trained_the_same(tmp_pa
     known = read_known([tmp_path / "1-of-1.safetensors"])
     poisoned = [POISONS["replaced"](s) if s.number in (3, 6) else s for s in FAMILY]
     afresh = hashes(train_family(poisoned, r))
-    trained: list[int] = []
-    from mithridate.training.tile import TileTrainer
-
-    steps = TileTrainer.steps
-
-    def counted(self, slots):
-        trained.extend(subset.number for subset in slots if subset is not None)
-        return steps(self, slots)
-
-    monkeypatch.setattr(TileTrainer, "steps", counted)
-    monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
+    trained = trained_members(monkeypatch)
     assert hashes(train_family(poisoned, r, known=known)) == afresh
     assert trained == [3, 6]
     trained.clear()
@@ -389,17 +380,7 @@ def test_finished_members_are_not_trained_again(tmp_path, monkeypatch):
     r = recipe(strategy="grouped", width=3)
     whole = hashes(train_family(FAMILY, r))
     train_family(FAMILY[:5], r, checkpoints=tmp_path)  # what was finished when the job was killed
-    trained: list[int] = []
-    from mithridate.training.tile import TileTrainer
-
-    steps = TileTrainer.steps
-
-    def counted(self, slots):
-        trained.extend(subset.number for subset in slots if subset is not None)
-        return steps(self, slots)
-
-    monkeypatch.setattr(TileTrainer, "steps", counted)
-    monkeypatch.setattr("mithridate.training.family.check_isolation", lambda recipe, build, dtype: None)
+    trained = trained_members(monkeypatch)
     assert hashes(train_family(FAMILY, r, checkpoints=tmp_path)) == whole
     assert trained == [5, 6, 7]
 

@@ -25,6 +25,7 @@ from mithridate.training.stack import Grouped, Single
 from mithridate.training.subset import Subset
 from mithridate.training.tile import TileTrainer
 from mithridate.training.victims import noising, train_victims
+from tests.unit.making import trained_members
 
 SHAPE, CLASSES, N, SEED = (1, 8, 8), 4, 13, 0  # batches of 4: the last holds one image
 IMAGES = Stream("victims").uniform(N, *SHAPE).astype(np.float32)
@@ -206,14 +207,7 @@ def test_finished_victims_are_taken_over_with_the_same_bits(procedure, tmp_path,
     r = recipe(procedure)
     whole = hashes(train_victims(IMAGES, LABELS, 3, r))
     train_victims(IMAGES, LABELS, 2, r, checkpoints=tmp_path)
-    trained: list[int] = []
-    steps = TileTrainer.steps
-
-    def counted(self, slots):
-        trained.extend(subset.number for subset in slots if subset is not None)
-        return steps(self, slots)
-
-    monkeypatch.setattr(TileTrainer, "steps", counted)
+    trained = trained_members(monkeypatch)
     assert hashes(train_victims(IMAGES, LABELS, 3, r, checkpoints=tmp_path)) == whole
     assert trained == [2]
 
