@@ -66,7 +66,7 @@ wildcard_constraints:
     repeat=r"\d+",
     beside=f"(beside/({any_of(OPTIONS.report.beside)})/)?",
     loss=any_of(mithridate.options.dgn_runs.generators(OPTIONS.dgn)),
-    gradient="fgsm|pgd",
+    gradient=any_of([own.name for own in OPTIONS.dgn.attacks]),
     system=any_of([own.name for own in OPTIONS.dgn.systems]),
     part="train|test|wrong",
     defence=any_of(DGN_NETWORKS),

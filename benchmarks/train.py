@@ -88,8 +88,8 @@ def straightforward(
 
 def _train_slice(job: tuple[list[Subset], str, float, int, TrainingOptions]) -> float:
     subsets, model, scale, classes, options = job
-    device.prepare()
     kind = device.kind("auto")
+    device.prepare(kind)
     shape = (subsets[0].images.shape[1], subsets[0].images.shape[2], subsets[0].images.shape[3])
     recipe = resolve(options, model=model, shape=shape, num_classes=classes, scale=scale, seed=0, device=kind)
     train_family(
@@ -187,9 +187,9 @@ def compare_strategies() -> None:
         images = stream.integers(0, 256, (50 * 32, 1, side, side), dtype=np.uint8)
         labels = stream.integers(0, 10, len(images))
         subsets = subsets_of(images, labels, 50, 1 / 255, 50)
-        print(f"{model}, {side}x{side}, 50 members, 20 steps of 16")
-        options = TrainingOptions(steps=20, strategy="loop")
-        seen = 50 * 20 * 16
+        options = TrainingOptions(steps=20, batch_size=16, strategy="loop")
+        print(f"{model}, {side}x{side}, 50 members, {options.steps} steps of {options.batch_size}")
+        seen = 50 * 20 * options.batch_size
         reference = ours(subsets, model, 1 / 255, 10, options, jobs=1)
         row("  loop", seen, reference)
         for width in (5, 10, 25):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -123,7 +123,10 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
-    """Versions, commit, configuration digest and device of an HDF5 artefact."""
+    """Versions, commit, configuration digest and device of an HDF5 or safetensors artefact, of which only the header is
+    read."""
+    if str(path).endswith(".safetensors"):
+        return dict(read_notes(path).get(PROVENANCE, {}))
     with open_hdf5(path, PROVENANCE) as file:
         return plain(file[PROVENANCE].attrs)
 
@@ -208,6 +211,15 @@ def write_safetensors(
     text = json.dumps({checksums.KEY: checksums.BLANK, **metadata, PROVENANCE: dict(provenance)})
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     write_bytes(path, checksums.seal_weights(save_tensors(arrays, metadata={"mithridate": text})))
+
+
+def read_notes(path: str | Path) -> dict[str, Any]:
+    """The decoded metadata of weights, which are not read, nor is their checksum compared."""
+    try:
+        with safe_open(path, "np") as file:
+            return dict(json.loads(file.metadata()["mithridate"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is no whole artefact of this workflow: delete it and make it again.") from error
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

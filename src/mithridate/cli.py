@@ -99,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     record.set_defaults(run=_record)
 
+    rerecord = commands.add_parser("rerecord", help="make docs/results anew from the tables that are kept there")
+    rerecord.set_defaults(run=_rerecord)
+
     check = commands.add_parser("check", help="read configuration files, laid over one another, and say what is wrong")
     check.add_argument("files", type=Path, nargs="+", metavar="FILE", help="YAML or JSON, as for --configfile")
     check.set_defaults(run=_check)
@@ -140,6 +143,13 @@ def _record(parsed: argparse.Namespace) -> int:
     from mithridate.findings.record import record
 
     print(f"recorded in {record(parsed.results, parsed.name, files=parsed.configfile)}")
+    return 0
+
+
+def _rerecord(parsed: argparse.Namespace) -> int:
+    from mithridate.findings.record import again
+
+    again()
     return 0
 
 

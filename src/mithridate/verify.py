@@ -16,9 +16,10 @@ from mithridate.errors import InputError
 from mithridate.options.training import TrainingOptions
 from mithridate.progress import Progress
 from mithridate.streams import Stream
-from mithridate.training.family import Subset, train_family, weight_hash
+from mithridate.training.family import train_family, weight_hash
 from mithridate.training.recipe import Recipe
 from mithridate.training.slices import boost_of, read_slice
+from mithridate.training.subset import members_of
 
 
 def verify(folder: Path, members: int, seed: int | None) -> bool:
@@ -27,6 +28,7 @@ def verify(folder: Path, members: int, seed: int | None) -> bool:
     folder: results/{dataset}/dpa/{variant}/k{k}d{d}; members of every boost seed there. Raises InputError where
     it holds no trained family.
     """
+    folder = folder.resolve()
     slices = _newest_slices(folder)
     data = folder.parents[2] / "data" / f"{folder.parent.name}.h5"
     seed = secrets.randbelow(2**32) if seed is None else seed
@@ -39,11 +41,7 @@ def verify(folder: Path, members: int, seed: int | None) -> bool:
     drawn = [
         int(n) for n in np.sort(Stream("verify/members", seed).permutations(1, len(shuffled.indices))[0, :members])
     ]
-    again = [
-        Subset(n, images[rows], labels[rows], shuffled.mean[n], shuffled.std[n])
-        for n in drawn
-        for rows in [shuffled.indices[n]]
-    ]
+    again = members_of(drawn, shuffled, images, labels)
     total = len(shuffled.indices) * len(stored)
     print(f"training {len(drawn) * len(stored)} of {total} members again from shuffled files (--seed {seed})")
     progress = Progress("members trained again", len(drawn) * len(stored))

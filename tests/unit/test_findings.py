@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mithridate.artefacts import write_csv, write_hdf5, write_safetensors
+from mithridate.atomic import write_bytes
 from mithridate.certify.intervals import clopper_pearson
 from mithridate.errors import InputError
 from mithridate.findings import configuration
 from mithridate.findings.compare import findings
 from mithridate.findings.measured import Rate, difference
-from mithridate.findings.page import alone, page
 from mithridate.findings.parts import TABLES
 from mithridate.findings.published import published
-from mithridate.findings.record import load_records, record, remake
+from mithridate.findings.record import again, load_records, record
 from mithridate.findings.runs import describe
 from mithridate.findings.settings import differs, papers
 from mithridate.findings.verdicts import verdict
+from mithridate.options.reading import check, merge
 from mithridate.options.root import Options, parse
 from mithridate.provenance import gather
 
@@ -34,7 +36,7 @@ ABOUT = {"hardware": "cpu", "seconds": 1.0, "command": "snakemake"}
 
 def dpa(dataset="cifar10", k=50, clean=0.70, base=0.56, n=10_000, changes=None) -> pd.DataFrame:
     """The findings of a run of the paper's setting, but for `changes`."""
-    options = configuration.load(ROOT / f"config/{dataset}.yaml").model_dump(mode="json")
+    options = check([ROOT / f"config/{dataset}.yaml"]).model_dump(mode="json")
     options["dpa"] |= changes or {}
     low, high = clopper_pearson(round(clean * n), n, 0.95)
     accuracy = {"clean_accuracy": clean, "ci_low": low, "ci_high": high, "base_accuracy": base, "n_test": n}
@@ -194,7 +196,7 @@ def test_other_numbers_of_partitions_stand_beside_the_nearest():
 @pytest.mark.parametrize("part", list(TABLES))
 def test_the_command_repeats_the_options(part, files, monkeypatch):
     monkeypatch.chdir(ROOT)
-    whole = configuration.load(*files).model_dump(mode="json")
+    whole = check(files).model_dump(mode="json")
     whole["seed"], whole["dpa"]["k"], whole["rab"]["training"]["epochs"] = 3, [7, 9], 2
     whole["data"]["root"] = "/somewhere"
     options = parse(whole)
@@ -202,8 +204,8 @@ def test_the_command_repeats_the_options(part, files, monkeypatch):
     assert words[:4] == ["snakemake", "--cores", "2", f"results/{TABLES[part][0]}.csv"]
     assert [word for word in words if word.endswith(".yaml")] == files
     given = [word.split("=", 1) for word in words[words.index("--config") + 1 :]]
-    again = configuration.load(*files).model_dump(mode="json")
-    configuration.merge(again, {key: yaml.safe_load(value) for key, value in given})
+    again = check(files).model_dump(mode="json")
+    merge(again, {key: yaml.safe_load(value) for key, value in given})
     assert configuration.of_part(part, parse(again)) == configuration.of_part(part, options)
     assert "/somewhere" not in " ".join(words)
 
@@ -227,7 +229,7 @@ def test_a_part_is_described_by_its_artefacts_and_times(tmp_path):
     }.items():  # fmt: skip
         path = tmp_path / "benchmarks" / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"s\th:m:s\n{seconds}\t0:00:01\n")
+        path.write_text(f"s\tmax_rss\n9\t1\n{seconds}\tNA\n")  # as it last ran
     run = describe(tmp_path, "dpa", config, {}, "")
     assert (run["seconds"], run["jobs"], run["peak_gpu_bytes"]) == (1 + 2 + 4 + 16 + 32, 5, 7)
     known = [tmp_path / "benchmarks/digits/make_data.tsv"]
@@ -249,7 +251,7 @@ def test_a_folder_without_runs_is_described_by_its_configuration_files(tmp_path,
     write_hdf5(results / "mnist/dpa/clean/k100d1/subsets.h5", {}, {}, gather({}))
     time = results / "benchmarks/mnist/dpa/clean/k100d1/gather_scores.tsv"
     time.parent.mkdir(parents=True)
-    time.write_text("s\th:m:s\n2.5\t0:00:02\n")
+    time.write_text("s\tmax_rss\n2.5\t7\n")
     for table in TABLES["dpa"]:
         (results / f"{table}.csv").write_bytes((ROOT / f"docs/results/mnist_reduced/{table}.csv").read_bytes())
     folder = record(results, "one", tmp_path / "docs", files=["config/mnist_reduced.yaml"])
@@ -293,6 +295,24 @@ def test_a_carried_folder_is_recorded(tmp_path):
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == again
 
 
+def test_parts_of_several_runs_are_not_recorded_as_one(tmp_path):
+    """Where another configuration's runs/ and pictures lie in the same folder."""
+    carried = tmp_path / "results"
+    for source in ("digits", "mnist_reduced"):
+        whole = json.loads((ROOT / f"docs/results/{source}/run.json").read_text())["parts"]
+        for part in ("dpa", "backdoor") if source == "digits" else ("dpa",):
+            write_bytes(carried / f"runs/{part}.json", json.dumps(whole[part]).encode())
+            for table in whole[part]["tables"]:
+                write_bytes(carried / f"{table}.csv", (ROOT / f"docs/results/{source}/{table}.csv").read_bytes())
+    with pytest.raises(InputError, match=r"of several runs, with different dataset \(dpa: mnist, backdoor: digits\)"):
+        record(carried, "one", tmp_path / "docs", ROOT / "config")
+    for attack in ("fourpixel-d1-t0", "old-t0"):
+        write_bytes(carried / f"pictures/backdoor/{attack}/success_rate.svg", b"<svg/>")
+    folder = record(carried, "one", tmp_path / "docs", ROOT / "config", parts=["backdoor"])
+    assert [path.name for path in folder.glob("*.svg")] == ["backdoor_fourpixel-d1-t0_success_rate.svg"]
+    assert not list((tmp_path / "docs").glob(".*"))
+
+
 def test_a_record_needs_runs_and_a_plain_name(tmp_path):
     with pytest.raises(InputError, match=r"runs holds no PART\.json"):
         record(tmp_path, "one", tmp_path / "docs", ROOT / "config")
@@ -302,15 +322,13 @@ def test_a_record_needs_runs_and_a_plain_name(tmp_path):
         papers(tmp_path)
 
 
-def test_what_docs_say_follows_from_the_recorded_tables():
-    docs = ROOT / "docs/results"
-    for name, table in remake(docs, PAPERS):
-        recorded = (docs / name / "findings.csv").read_text()
-        assert table.to_csv(index=False, lineterminator="\n") == recorded, f"record {name} anew"
-    known = load_records(docs)
-    assert (docs / "README.md").read_text() == page(known), "record any run anew"
-    for name, record_ in known.items():
-        assert (docs / name / "README.md").read_text() == alone(name, *record_), f"record {name} anew"
+def test_what_docs_say_follows_from_the_recorded_tables(tmp_path):
+    docs = tmp_path / "results"
+    shutil.copytree(ROOT / "docs/results", docs)
+    again(docs, ROOT / "config")
+    for path in sorted(path for path in docs.rglob("*") if path.is_file()):
+        kept = ROOT / "docs/results" / path.relative_to(docs)
+        assert path.read_bytes() == kept.read_bytes(), f"{kept} is not what `mithridate rerecord` makes"
 
 
 def test_every_finding_says_where_it_comes_from():
@@ -320,6 +338,11 @@ def test_every_finding_says_where_it_comes_from():
         assert (found["seconds"] > 0).all(), name
         assert found["command"].str.startswith("snakemake ").all(), name
         assert all(run["versions"]["torch"] for run in runs), name
+
+
+def test_every_claim_that_needs_no_setting_is_answered():
+    shown = {row for _, found, _ in load_records(ROOT / "docs/results").values() for row in found["id"]}
+    assert set(published().query("run == ''")["id"]) <= shown
 
 
 def test_what_nobody_ran_is_listed_without_a_value_of_ours():

@@ -12,8 +12,9 @@ import pytest
 from matplotlib import pyplot as plt
 
 from mithridate.adversarial.examples import make_examples
-from mithridate.adversarial.table import FAILED, tabulate
+from mithridate.adversarial.table import tabulate
 from mithridate.certify.intervals import clopper_pearson
+from mithridate.options.dgn_runs import FAILED
 from mithridate.pictures.dgn import (
     COLOURS,
     GROUPS,

@@ -17,7 +17,7 @@ from mithridate.adversarial.targets import check_target, own_target, repeat_seed
 from mithridate.artefacts import read_provenance, write_hdf5
 from mithridate.errors import InputError
 from mithridate.options import dgn_runs
-from mithridate.options.dgn import DgnOptions, EvaluationOptions, GeneratorOptions
+from mithridate.options.dgn import DgnOptions, EvaluationOptions
 from mithridate.options.root import parse
 from mithridate.progress import Progress
 from mithridate.repair.networks import Kind, state
@@ -478,4 +478,3 @@ def test_modes_say_which_columns_and_rows_there_are():
     assert dgn_runs.attacks(options) == ["nce", "lrp", "fgsm"]
     assert dgn_runs.defences(options) == ["nce", "lrp", "pgd"]
     assert dgn_runs.shown(options) == ["nce/test", "lrp/test", "fgsm/test", "nce/wrong", "lrp/wrong", "random/test"]
-    assert dgn_runs.system(options, "nce") == GeneratorOptions(custom_loss="nce")

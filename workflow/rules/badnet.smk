@@ -131,9 +131,11 @@ rule repair_badnet:
     resources:
         gpu=gpus,
     params:
-        code=code("repair_badnet.py", OPTIONS.badnet.model),
-        model=config["badnet"]["model"],
+        code=lambda wildcards: code("repair_badnet.py", repaired_model(wildcards)),
+        model=repaired_model,
         repair=repair_options(),
+        # Of the orders of fine-tuning: what was planted, whatever the data set or a network of one's own is called.
+        name=lambda wildcards: "own" if NETS[wildcards.net].own else Path(wildcards.net).name,
         seed=config["seed"],
         device=DEVICE,
     script:
@@ -157,8 +159,8 @@ rule calibrate_strip:
     resources:
         gpu=gpus,
     params:
-        code=code("calibrate_strip.py", OPTIONS.badnet.model),
-        model=config["badnet"]["model"],
+        code=lambda wildcards: code("calibrate_strip.py", repaired_model(wildcards)),
+        model=repaired_model,
         split=config["badnet"]["split"],
         strip=config["badnet"]["strip"],
         seed=config["seed"],
@@ -224,11 +226,11 @@ rule judge_file:
     resources:
         gpu=gpus,
     params:
-        code=code("judge_file.py", OPTIONS.badnet.model),
-        model=config["badnet"]["model"],
+        code=lambda wildcards: code("judge_file.py", repaired_model(wildcards)),
+        model=repaired_model,
         triggered=lambda wildcards: wildcards.file in NETS[wildcards.net].triggered,
         pruning=config["badnet"]["pruning"],
-        layer=config["badnet"]["layer"],
+        layer=config["badnet"]["layer"] if OPTIONS.badnet.pruning == "channels" else None,
         device=DEVICE,
     script:
         "../scripts/judge_file.py"

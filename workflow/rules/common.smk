@@ -254,6 +254,11 @@ def held_out_file(wildcards) -> str:
     return NETS[wildcards.net].held_out
 
 
+def repaired_model(wildcards) -> str:
+    """A network's architecture: own ones are DeepIDs."""
+    return "deepid" if NETS[wildcards.net].own else OPTIONS.badnet.model
+
+
 def judged_file(wildcards) -> str:
     return NETS[wildcards.net].files[wildcards.file]
 
@@ -306,9 +311,17 @@ def own_target() -> list[str]:
     return [] if path is None else [path]
 
 
+def dgn_system(name: str):
+    """The options of a system of adversarial data."""
+    systems = {own.name: own for own in OPTIONS.dgn.systems}
+    if name not in systems:
+        raise WorkflowError(f"dgn.generators and dgn.attacks have no {name}, which this file is of: add it.")
+    return systems[name]
+
+
 def system_options(name: str, without: set[str]) -> dict:
     """Options of a system of adversarial data, without those of another step."""
-    return mithridate.options.dgn_runs.system(OPTIONS.dgn, name).model_dump(mode="json", exclude=without)
+    return dgn_system(name).model_dump(mode="json", exclude=without)
 
 
 ROBUST = set(mithridate.options.dgn.AdversarialTrainingOptions.model_fields)
@@ -316,7 +329,7 @@ ROBUST = set(mithridate.options.dgn.AdversarialTrainingOptions.model_fields)
 
 def suspicion() -> dict:
     """The options that suspicious units depend on."""
-    used = mithridate.options.dgn_runs.system(OPTIONS.dgn, "suspiciousness")
+    used = dgn_system("suspiciousness")
     return used.model_dump(mode="json", include={"k", "activation_threshold"})
 
 
@@ -336,7 +349,7 @@ def generator_options(wildcards) -> dict:
 
 def filtering(wildcards) -> dict:
     """What is done with generated images."""
-    used = mithridate.options.dgn_runs.system(OPTIONS.dgn, wildcards.loss)
+    used = dgn_system(wildcards.loss)
     return used.model_dump(mode="json", include={"clipping", "mis_classification_check"})
 
 
@@ -346,7 +359,7 @@ def gradient_options(wildcards) -> dict:
 
 def robust_options(wildcards) -> dict:
     """The options of a robust network's training; those of the attack, where it attacks while it trains."""
-    own = mithridate.options.dgn_runs.system(OPTIONS.dgn, wildcards.system)
+    own = dgn_system(wildcards.system)
     if own.adv_training_type == "gf":
         return own.model_dump(mode="json", include=ROBUST)
     return own.model_dump(mode="json", exclude={"mode"})
@@ -354,7 +367,7 @@ def robust_options(wildcards) -> dict:
 
 def robust_examples(wildcards) -> list[str]:
     """The adversarial training images, unless the network is attacked while it trains."""
-    own = mithridate.options.dgn_runs.system(OPTIONS.dgn, wildcards.system)
+    own = dgn_system(wildcards.system)
     return (
         expand("results/{dataset}/dgn/s{repeat}/{system}/train.h5", **wildcards)
         if own.adv_training_type == "gf"

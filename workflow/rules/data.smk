@@ -15,7 +15,8 @@ rule make_data:
         "../../envs/mithridate.yaml"
     params:
         code=code("make_data.py"),
-        data=config["data"],
+        # Where the data lies on this machine is no part of what it is.
+        data={key: value for key, value in config["data"].items() if key != "root"},
         seed=config["seed"],
         stamp=own_stamp(),
     script:

@@ -20,7 +20,6 @@ rule train_target:
     params:
         code=code("train_target.py", OPTIONS.dgn.target.model),
         target=config["dgn"]["target"],
-        generators=bool(OPTIONS.dgn.generators),
         seed=config["seed"],
         device=DEVICE,
     script:

@@ -53,5 +53,6 @@ rule record:
     params:
         code=code("record.py", table="findings/published.csv"),
         name="-".join(Path(file).stem for file in own_files()) or OPTIONS.dataset,
+        parts=shown_parts(),
     script:
         "../scripts/record.py"

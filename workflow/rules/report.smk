@@ -460,7 +460,7 @@ rule plot_relevance:
         "../../envs/mithridate.yaml"
     params:
         code=code("plot_relevance.py"),
-        k=lambda wildcards: mithridate.options.dgn_runs.system(OPTIONS.dgn, "lrp").k,
+        k=lambda wildcards: dgn_system("lrp").k,
     script:
         "../scripts/plot_relevance.py"
 

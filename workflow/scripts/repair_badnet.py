@@ -24,7 +24,7 @@ with logged(snakemake.log[0]):
     split = split_held_out(np.arange(len(labels)), options.split, params.seed)
     names = repair_names(options)
     progress = Progress(f"repairs of {snakemake.wildcards.net}", len(names))
-    how = {"name": snakemake.wildcards.net, "seed": params.seed, "device": params.device, "progress": progress}
+    how = {"name": params.name, "seed": params.seed, "device": params.device, "progress": progress}
     made = repair(network, images, labels, split, options, **how)
     progress.finish()
     provenance = gather(snakemake.config, seconds=made.seconds, **device.describe(params.device))

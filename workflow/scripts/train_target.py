@@ -21,7 +21,7 @@ with logged(snakemake.log[0]):
     device.prepare(params.device)
     header, seed = load_header(data), repeat_seed(params.seed, int(snakemake.wildcards.repeat))
     kind = Kind(options.model, header.shape, header.num_classes)
-    if params.generators:  # refused before any work
+    if snakemake.config["dgn"]["generators"]:  # refused before any work; no parameter, as the target is the same
         generator.build(*kind.shape)
         Target(empty_network(kind.model, kind.shape, kind.num_classes, "cpu"))
     images, labels = load_pixels(data, "train")

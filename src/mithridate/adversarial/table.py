@@ -8,12 +8,12 @@ import pandas as pd
 
 from mithridate.adversarial.evaluation import MISLED
 from mithridate.certify.intervals import over_seeds
-from mithridate.options.dgn_runs import RANDOM, UNDEFENDED
+from mithridate.options.dgn_runs import FAILED, RANDOM, UNDEFENDED
 
 TARGET, CLEAN = UNDEFENDED, "none"  # the undefended network among the defences; no attack
 SETTING = ["defence", "attack", "mode", "true_label", "bounded", "epsilon"]
 MEANS = ["seconds_per_1000", "linf", "l2", "ssim"]
-FAILED, NO_BETTER, UNBOUNDED = "attack failed", "no better than random", "not within epsilon"
+NO_BETTER, UNBOUNDED = "no better than random", "not within epsilon"
 LEFT = 0.5  # share of the target's accuracy that a generator's images may leave
 
 

@@ -26,7 +26,7 @@ from mithridate.scoring.scores import Scorer
 from mithridate.streams import Stream
 from mithridate.training.family import train_family
 from mithridate.training.recipe import Recipe
-from mithridate.training.subset import Rows, Subset
+from mithridate.training.subset import members_of
 
 MOVES = {"insert": 1, "flip": 1, "both": 2}  # what is done to a partition, and how many samples it costs
 TRIES = 1000  # changed images tried per partition until one has the content hash that is wanted
@@ -120,11 +120,7 @@ class Attacker:
         """What the classifiers of the partitions of `moves` vote for `image` once each is poisoned."""
         images, labels, subsets = self.poison(moves, image, rival)
         numbers = np.array(list(moves))
-        poisoned = [
-            Subset(int(n), Rows(images, rows), labels[rows], subsets.mean[n], subsets.std[n])
-            for n in numbers
-            for rows in [subsets.indices[n]]
-        ]
+        poisoned = members_of(numbers, subsets, images, labels)
         family = train_family(poisoned, self.recipe, checkpoints=self.checkpoints)
         scorer = Scorer(
             image[None],

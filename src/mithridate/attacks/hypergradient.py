@@ -23,11 +23,6 @@ class Adam:
         """The state, for checkpoints; the tensors themselves."""
         return {"first": self.first, "second": self.second, "steps": self.steps}
 
-    def reset(self) -> None:
-        """Forget all steps."""
-        for tensor in self.tensors().values():
-            tensor.zero_()
-
     @torch.no_grad()
     def step(self, value: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
         """The values [r, ...] after a step down the gradient, by the state of rows int64 [r], none of them twice."""

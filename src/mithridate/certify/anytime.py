@@ -31,8 +31,8 @@ from mithridate.certify.smoothing import (
     rows_of,
 )
 from mithridate.errors import InputError
+from mithridate.options.smoothing import FINAL_SHARE
 
-FINAL_SHARE = 0.5  # of alpha: spent on the bound after the last draw, the rest on all looks before
 BISECTIONS = 60  # halvings of an interval within [0, 1]
 
 

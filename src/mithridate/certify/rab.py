@@ -17,8 +17,9 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv, ndtri
+from scipy.special import ndtri
 
+from mithridate.certify import smoothing
 from mithridate.certify.aggregation import at, count_votes, votes
 from mithridate.certify.intervals import clopper_pearson
 from mithridate.certify.scores_check import check_labels
@@ -47,9 +48,7 @@ def probability_bound(n_a: np.ndarray | float, n: int, alpha: float, bound: str 
         return cast(np.ndarray, np.maximum(0.0, number / n - np.sqrt(np.log(1 / alpha) / (2 * n))))
     if (number != np.floor(number)).any():
         raise InputError("n_a holds fractions, and clopper-pearson counts votes: give votes, or use hoeffding.")
-    none = number == 0
-    # betaincinv wants positive parameters: 1 stands in where the bound is 0 by definition.
-    return np.where(none, 0.0, betaincinv(np.where(none, 1.0, number), n - number + 1, alpha))
+    return smoothing.probability_bound(number, n, alpha)
 
 
 def certified_radius(

@@ -23,7 +23,7 @@ from mithridate.errors import InputError
 ABSTAIN = -1  # the prediction where p_A < 1/2
 
 
-def probability_bound(n_a: np.ndarray | int, n: np.ndarray | int, alpha: float) -> np.ndarray:
+def probability_bound(n_a: np.ndarray | float, n: np.ndarray | int, alpha: float) -> np.ndarray:
     """A lower bound p_A on the probability of a class that was fixed beforehand; elementwise, in [0, 1].
 
     n_a of n draws gave the class. With probability at least 1 − alpha over the n draws, whose number was fixed
@@ -69,7 +69,7 @@ def check_samples(n: int, sigma: float, alpha: float) -> None:
         )
 
 
-def check_counts(n_a: np.ndarray | int, n: np.ndarray | int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+def check_counts(n_a: np.ndarray | float, n: np.ndarray | int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 of one shape. Raises InputError unless n_a are whole numbers in 0..n, n >= 1, 0 < alpha < 1."""
     hits, total = np.broadcast_arrays(np.asarray(n_a, np.float64), np.asarray(n, np.float64))
     if not 0 < alpha < 1:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mithridate.certify.anytime import FINAL_SHARE
 from mithridate.certify.smoothing import largest_radius
-from mithridate.certify.smoothing_table import Drop, acr_drop, average_certified_radius, curve
+from mithridate.certify.smoothing_table import Drop, acr_drop, average_certified_radius, credited, curve
 from mithridate.errors import InputError
 from mithridate.options.attacks import CLEAN
 from mithridate.options.smoothing import SmoothingOptions
@@ -48,7 +47,6 @@ def tabulate(runs: Sequence[Certified], options: SmoothingOptions, confidence: f
             f"smoothing.certify.radii: none is at most stop_radius = {how.stop_radius:g}, beyond which nothing is"
             " certified; add one."
         )
-    alpha = how.alpha * (FINAL_SHARE if how.sequential else 1)
     for run in runs:
         for group in ("target", "others"):
             for seed, rows in run.of(group, options.target).items():
@@ -59,7 +57,7 @@ def tabulate(runs: Sequence[Certified], options: SmoothingOptions, confidence: f
                 names = {**run.victim.row(), "seed": seed, "target": options.target, "test_classes": group}
                 table = table.assign(**names, n=rows["n"].mean(), alpha=how.alpha)
                 table["poison_pixels"] = "uint8" if options.quantised else "float32"
-                most = largest_radius(how.n, run.victim.sigma, alpha)
+                most = largest_radius(how.n, run.victim.sigma, how.last_alpha)
                 table["vacuous"] = table["radius"] > most
                 parts.append(
                     table.assign(largest_radius=most)[[*names, *table.columns.drop([*names]), "largest_radius"]]
@@ -81,10 +79,8 @@ def claims(runs: Sequence[Certified], options: SmoothingOptions, confidence: flo
             nothing = float("nan")
             if options.certify.sequential:
                 drop = Drop(nothing, nothing, nothing, nothing, nothing, STOPPED, len(before), len(before[0]))
-            elif all(_credit(table).sum() == 0 for table in before.values()):
-                left = float(
-                    np.mean([np.where(table["correct"], table["radius"], 0).mean() for table in after.values()])
-                )
+            elif all(credited(table).sum() == 0 for table in before.values()):
+                left = float(np.mean([credited(table).mean() for table in after.values()]))
                 drop = Drop(0.0, left, nothing, nothing, nothing, NOTHING_TO_LOSE, len(before), len(before[0]))
             else:
                 drop = acr_drop(before, after, confidence)
@@ -94,10 +90,6 @@ def claims(runs: Sequence[Certified], options: SmoothingOptions, confidence: flo
             row |= {"drop_low": drop.low, "drop_high": drop.high, "claim": drop.verdict}
             rows.append({**row, "seeds": drop.seeds, "n_test": drop.n_test, "retrained": sum(lost)})
     return pd.DataFrame(rows)
-
-
-def _credit(table: pd.DataFrame) -> np.ndarray:
-    return np.where(table["correct"], table["radius"], 0.0)
 
 
 def _twin(run: Certified) -> tuple[str, float, str]:

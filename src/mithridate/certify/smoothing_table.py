@@ -78,7 +78,7 @@ def curve(rows: pd.DataFrame, radii: Sequence[float], confidence: float, *, seed
 def average_certified_radius(rows: pd.DataFrame, confidence: float, *, seed: int = 0) -> Average:
     """ACR = Σ R over the test images predicted right / number of all test images (Zhai et al., ICLR 2020), in the unit
     of the radii; abstentions and wrong predictions count as 0. Raises InputError for empty rows."""
-    radii = _credited(rows)
+    radii = credited(rows)
     resampled = np.concatenate([weights @ radii / len(radii) for weights in _resamples(len(radii), seed)])
     low, high = _interval(resampled, confidence)
     return Average(float(radii.mean()), float(low), float(high), len(radii))
@@ -144,7 +144,7 @@ def _relative_drop(clean: np.ndarray, poisoned: np.ndarray) -> np.ndarray:
         return np.where(clean == poisoned, 0.0, 1 - np.divide(poisoned, clean))
 
 
-def _credited(rows: pd.DataFrame) -> np.ndarray:
+def credited(rows: pd.DataFrame) -> np.ndarray:
     """What each test image adds to the average certified radius, float64 [n]."""
     if rows.empty:
         raise InputError("an average certified radius needs test images: give a test set.")
@@ -159,7 +159,7 @@ def _aligned(tables: Mapping[int, pd.DataFrame], seeds: Sequence[int], first: pd
         rows = tables[seed].sort_values("index")
         if rows[["index", "label"]].to_numpy().tolist() != expected[["index", "label"]].to_numpy().tolist():
             raise InputError(f"the rows of seed {seed} are of other test images: certify the same ones for all.")
-        result.append(_credited(rows))
+        result.append(credited(rows))
     return np.stack(result)
 
 

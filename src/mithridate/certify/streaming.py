@@ -15,7 +15,7 @@ from mithridate.errors import InputError
 
 
 class Certified(NamedTuple):
-    rows: pd.DataFrame  # see tables.example_rows: all images of the first method, then of the next
+    rows: pd.DataFrame  # see curves.example_rows: all images of the first method, then of the next
     base_accuracy: np.ndarray  # float64 [k], accuracy of each base classifier by subset number
 
 

@@ -5,10 +5,9 @@ import pandas as pd
 
 from mithridate.certify.curves import by_method, certified_counts, collective_curve, curve, example_rows
 from mithridate.certify.intervals import clopper_pearson
-from mithridate.certify.methods import METHODS
 from mithridate.errors import InputError
 
-__all__ = ["FITTED", "METHODS", "certified_counts", "collective_curve", "curve", "example_rows", "summary"]
+__all__ = ["FITTED", "certified_counts", "collective_curve", "curve", "example_rows", "summary"]
 
 FITTED = "fitted"  # the flag of a member that is not the constant classifier
 

@@ -2,26 +2,17 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mithridate.findings.parts import command
-from mithridate.options.reading import merge
-from mithridate.options.root import Options, parse
+from mithridate.options.reading import check
+from mithridate.options.root import Options
 
 SHARED = ("dataset", "data", "seed", "confidence")
 BLOCKS = {"dpa": ("dpa", "attacks"), "backdoor": ("dpa", "attacks", "single")}
 """Blocks of options that a part depends on, beside SHARED; where a part is not named, that of its own name."""
-
-
-def load(*files: str | Path) -> Options:
-    """The options that configuration files say, one laid over the other and all over the defaults."""
-    whole = Options().model_dump(mode="json")
-    for file in files:
-        merge(whole, yaml.safe_load(Path(file).read_text()) or {})
-    return parse(whole)
 
 
 def of_part(part: str, options: Options) -> dict[str, Any]:
@@ -38,7 +29,7 @@ def changed(part: str, options: Options, base: Options | None = None) -> dict[st
 
 def repeat(part: str, options: Options, files: Sequence[str]) -> str:
     """The command that makes the part's tables: its configuration files, and what they do not say."""
-    more = changed(part, options, load(*files))
+    more = changed(part, options, check(files))
     texts = [f"{key}={_flow(value)}" for key, value in more.items()]
     run = (["--configfile", *files] if files else []) + (["--config", *map(shlex.quote, texts)] if texts else [])
     return command(part, " ".join(run))

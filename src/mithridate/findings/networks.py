@@ -7,20 +7,27 @@ import pandas as pd
 
 from mithridate.certify.smoothing_table import FEWEST
 from mithridate.findings.measured import EXACT, Config, Measured, Rate, Tables, difference, records
-from mithridate.options.dgn_runs import RANDOM, UNDEFENDED
+from mithridate.options.dgn_runs import FAILED, RANDOM, UNDEFENDED
 
 FALL = "relative fall of the target class's average certified radius"
 SHARES = {"clean accuracy": "clean_accuracy", "attack success rate": "asr", "false acceptance rate": "far"}
 LOWERED = "attack success rate of the suspicious network minus the repaired one's"
-OTHER_VICTIM, CONTROL = f"{FALL}, poison made against another victim", f"{FALL}, random ±ε"
+OTHER_VICTIM = f"{FALL}, poison made against another victim, minus the fall by random ±ε"
+CONTROL = f"{FALL}, random ±ε"
 
 
 def smoothing(tables: Tables, config: Config) -> Iterator[Measured]:
     """How far poisons make the average certified radius of their class fall, and the largest radius there can be."""
-    claims, model = tables["smoothing_claims"], config["smoothing"]["model"]
-    for row in records(claims[(claims["test_classes"] == "target") & claims["drop_low"].notna()]):
-        own = row["poison"].startswith(f"{row['procedure']}-s{row['sigma']:g}-") and row["model"] == model
-        quantity = {"poisoned": FALL if own else OTHER_VICTIM, RANDOM: CONTROL}.get(row["training_set"])
+    claims = tables["smoothing_claims"]
+    rows = records(claims[(claims["test_classes"] == "target") & claims["drop_low"].notna()])
+    noise = {_victim(row): row for row in rows if row["training_set"] == RANDOM}
+    for row in rows:
+        fall, over = (row["drop"], row["drop_low"], row["drop_high"]), "over test images and seeds"
+        quantity = {"poisoned": FALL, RANDOM: CONTROL}.get(row["training_set"])
+        if row["training_set"] == "transfer" and _victim(row) in noise:
+            quantity, other = OTHER_VICTIM, noise[_victim(row)]
+            fall = (fall[0] - other["drop"], fall[1] - other["drop_high"], fall[2] - other["drop_low"])
+            over = f"{over}, both falls' ends: at least {2 * config['confidence'] - 1:.0%} of certainty"
         if quantity is None:  # a user's own poison
             continue
         words = f"{row['procedure']}, σ = {row['sigma']:g}, {row['model']}, {row['poison']}, {row['seeds']} seeds"
@@ -28,10 +35,10 @@ def smoothing(tables: Tables, config: Config) -> Iterator[Measured]:
             quantity,
             row["dataset"],
             f"{words}, {row['n_test']} test images",
-            *(row["drop"], row["drop_low"], row["drop_high"]),
+            *fall,
             {"method": row["procedure"]},
-            interval="over test images and seeds",
-            decidable=row["seeds"] > 1 and row["n_test"] >= FEWEST and row["drop_low"] < row["drop_high"],
+            interval=over,
+            decidable=row["seeds"] > 1 and row["n_test"] >= FEWEST and fall[1] < fall[2],
         )
     first = tables["smoothing_cert"].iloc[0]
     if not config["smoothing"]["certify"]["sequential"]:
@@ -39,6 +46,10 @@ def smoothing(tables: Tables, config: Config) -> Iterator[Measured]:
         at, words = {"n": n, "alpha": first["alpha"]}, f"{n:.0f} noises, α = {first['alpha']:g}"
         name = "largest certifiable radius / σ"
         yield Measured(name, first["dataset"], words, most, most, most, at=at, interval=EXACT)
+
+
+def _victim(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["procedure"], row["sigma"], row["model"]
 
 
 def badnet(tables: Tables, config: Config) -> Iterator[Measured]:
@@ -61,20 +72,21 @@ def badnet(tables: Tables, config: Config) -> Iterator[Measured]:
         if row is not before and row["n_triggered"]:
             rates = (Rate(one["asr"], one["n_triggered"]) for one in (before, row))
             fall = difference(next(rates), list(rates), config["confidence"])
-            yield Measured(LOWERED, *about, *fall, of)
+            yield Measured(LOWERED, about[0], f"{about[1]}: {row['asr']:.1%} left", *fall, of)
 
 
 def adversarial(tables: Tables, config: Config) -> Iterator[Measured]:
     """The matrix of transferred attacks, and what controls say about the robustness it shows."""
-    table, confidence = tables["dgn_robustness"], config["confidence"]
+    table, confidence = tables["dgn_robustness"].fillna({"note": ""}), config["confidence"]
+    failed = set(table.loc[table["note"].str.contains(FAILED), "attack"])
     dataset = table["dataset"].iloc[0]
     losses = [one["custom_loss"] for one in config["dgn"]["generators"]]
     for row in records(table[table["mode"].isin(["clean", "transfer"])]):
-        clean = row["mode"] == "clean"
+        clean, note = row["mode"] == "clean", f" ({row['note']})" if row["note"] else ""
         yield Measured(
             "clean accuracy of the target" if clean else "robust accuracy",
             dataset,
-            f"{_named(row['defence'])}{'' if clean else ', attacked with ' + row['attack']}",
+            f"{_named(row['defence'])}{'' if clean else ', attacked with ' + row['attack']}{note}",
             *(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"]),
             {"method": row["defence"], "attack": row["attack"]},
         )
@@ -88,10 +100,11 @@ def adversarial(tables: Tables, config: Config) -> Iterator[Measured]:
             continue
         if others:
             name = "robust accuracy on its own generators' images minus the highest on another loss's"
-            yield Measured(name, dataset, _named(loss), *difference(own, others, confidence))
-        wrong = rates[loss, loss, "wrong-class"]
+            tried = not failed & set(losses)
+            yield Measured(name, dataset, _named(loss), *difference(own, others, confidence), decidable=tried)
+        tried, wrong = loss not in failed, rates[loss, loss, "wrong-class"]
         name = "robust accuracy on wrong classes' generators' images minus that on its own class's"
-        yield Measured(name, dataset, _named(loss), *difference(wrong, [own], confidence))
+        yield Measured(name, dataset, _named(loss), *difference(wrong, [own], confidence), decidable=tried)
         smallest = min((epsilon for _, epsilon in white_box), default=0)
         if (loss, smallest) in white_box:
             name = "robust accuracy under white-box PGD at the smallest radius minus the undefended network's"

@@ -13,8 +13,8 @@ from mithridate.findings.published import NUMBER, OF, SETTING, published
 HEAD = """# Results
 
 Written by `snakemake --cores 2 record` (or `mithridate record FOLDER NAME`, where FOLDER holds results computed
-elsewhere) from the recorded tables; a test makes it again. Each run has a page of its own with its commands, all its
-numbers one by one, and pictures.
+elsewhere) from the recorded tables; `mithridate rerecord` makes it again, and so does a test. Each run has a page of
+its own with its commands, all its numbers one by one, and pictures.
 
 Verdicts mean what [verdicts.py](../../src/mithridate/findings/verdicts.py) says: **agrees**, **higher**, **lower** of a
 number in the published setting, **not comparable** in another; **holds**, **does not hold**, **undecided** of a claim.
@@ -22,13 +22,16 @@ A published number stands beside ours in its own setting, or, where nobody ran t
 intervals over test images (in smoothing over seeds too), which do not cover another training; differences of shares are
 in points. Precision (fp32, bf16), layout and tiles count as how a number is computed, not as another setting; each
 run.json has them. Seconds are the sum of the wall times of the jobs that a table follows from, one thread each on a
-CPU. Robustness of repaired networks and to adversarial data is measured, not certified.
+CPU. Success rates of attacks, falls of certified radii, repairs and robustness to adversarial data are measured, not
+certified.
 """
+COLUMNS = "| setting | quantity | published, or control | ours | difference | verdict | hardware | seconds | run |"
 ALONE = """# {name}
 
 A recorded run; [all results](../README.md) say what verdicts, brackets and seconds mean.
 """
 MOST = 3  # differences that are named
+OWN = ", where mine.yaml names these networks and files ([BadNet repair](../badnet.md))"
 Records = Mapping[str, tuple[Sequence[Mapping[str, Any]], pd.DataFrame, Sequence[str]]]
 
 
@@ -43,8 +46,7 @@ def page(known: Records) -> str:
         if own.empty:
             lines += ["Nothing recorded.", ""]
             continue
-        lines.append("| setting | quantity | published | ours | difference | verdict | hardware | seconds | run |")
-        lines.append("|---|---|---|---|---|---|---|---|---|")
+        lines += [COLUMNS, "|---" * COLUMNS.count(" | ") + "|---|"]
         for row in records(published()):
             if len(rows := own[own["id"] == row["id"]]):
                 same = rows[rows["differs"] == ""]
@@ -66,7 +68,7 @@ def _nearest(asked: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
         "; here ".join(filter(None, [_setting(asked), here])),
         row["quantity"],
         f"{claimed(row)} ({row['source']})",
-        " to ".join(dict.fromkeys(span)) if several else _ours(row),
+        " to ".join(dict.fromkeys(span)) if several else ours(row),
         "" if several else _difference(row),
         "; ".join(f"{verdict}: {count}" for verdict, count in verdicts.items()) if several else row["verdict"],
         "; ".join(dict.fromkeys(one["hardware"] for one in rows)),
@@ -109,7 +111,7 @@ def _line(row: Mapping[str, Any]) -> str:
         row["setting"],
         row["quantity"],
         claimed(row),
-        _ours(row),
+        ours(row),
         _difference(row),
         row["verdict"],
         shortened(row["differs"]),
@@ -121,7 +123,7 @@ def _cells(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _ours(row: Mapping[str, Any]) -> str:
+def ours(row: Mapping[str, Any]) -> str:
     """70.20 % [69.29 %, 71.10 %]."""
     value, low, high = (number(row[key], row["unit"]) for key in ("ours", "ci_low", "ci_high"))
     return value if low == high else f"{value} [{low}, {high}]"
@@ -163,13 +165,13 @@ def _missing(known: Records) -> Iterator[str]:
     yield "No recorded run has these settings. What would make each:"
     yield ""
     for (part, run), own in rows.groupby(["part", "run"], sort=False):
-        yield f"`{command(str(part), str(run))}`"
+        yield f"`{command(str(part), str(run))}`{OWN if 'mine.yaml' in str(run) else ''}"
         yield ""
         yield "| setting | quantity | published | source |"
         yield "|---|---|---|---|"
         for row in records(own):
             value = claimed({**row, "published": row["value"], "published_high": row["value_high"]})
-            yield f"| {_setting(row)} | {row['quantity']} | {value} | {row['source']}, {row['place']} |"
+            yield _cells(_setting(row), row["quantity"], value, f"{row['source']}, {row['place']}")
         yield ""
 
 

@@ -14,11 +14,12 @@ from mithridate.artefacts import read_csv, read_json, write_csv
 from mithridate.atomic import write_bytes
 from mithridate.errors import InputError
 from mithridate.findings.compare import findings
-from mithridate.findings.configuration import changed, load, of_part, repeat
+from mithridate.findings.configuration import SHARED, changed, of_part, repeat
 from mithridate.findings.page import alone, page
 from mithridate.findings.parts import TABLES
 from mithridate.findings.runs import describe
-from mithridate.findings.settings import Configs, papers
+from mithridate.findings.settings import papers
+from mithridate.options.reading import check
 
 RUN, FINDINGS, PAGE = "run.json", "findings.csv", "README.md"
 PICTURES = {
@@ -37,39 +38,64 @@ def record(
     docs: str | Path = "docs/results",
     config: str | Path = "config",
     files: Sequence[str] | None = None,
+    parts: Sequence[str] = tuple(TABLES),
 ) -> Path:
     """Write docs/results/NAME/ from a folder of results that may have been computed elsewhere, and the page anew.
 
     Needed in the folder: runs/PART.json of every part that is to be recorded, and its final tables; or, where the
-    configuration files of the run are given, its benchmarks and some artefacts in place of runs/. Raises InputError
-    where something is missing, and for a name that is no plain one. Returns the folder.
+    configuration files of the run are given, its benchmarks and some artefacts in place of runs/; of it, `parts` are
+    taken. Raises InputError where something is missing, where parts are of different runs, and for a name
+    that is no plain one. Returns the folder.
     """
     results, docs = Path(results), Path(docs)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]*", name):
         raise InputError(f"{name!r} is no name for a record: take letters, digits, _, + and -.")
-    runs = load_runs(results) if files is None else described(results, files)
+    runs = load_runs(results, parts) if files is None else described(results, files)
+    _check_shared(results, runs)
     tables = load_tables(results, runs)
     found = findings(tables, runs, papers(config))
     whole = {"name": name, "parts": {run["part"]: run for run in runs}}
-    folder = docs / name
-    shutil.rmtree(folder, ignore_errors=True)
+    folder, new = docs / name, docs / f".{name}.part"
+    shutil.rmtree(new, ignore_errors=True)
     for table in tables:
-        write_bytes(folder / f"{table}.csv", (results / f"{table}.csv").read_bytes())
-    for run in runs:
-        for source in sorted((results / "pictures").glob(PICTURES.get(run["part"], "none"))):
-            within = source.relative_to(results / "pictures").parts[1:-1]  # the name of an attack
-            write_bytes(folder / "_".join([run["part"], *within, source.name]), source.read_bytes())
-    write_csv(folder / FINDINGS, found, checksum=False)
-    write_bytes(folder / RUN, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
-    known = load_records(docs)
-    write_bytes(folder / PAGE, alone(name, *known[name]).encode())
-    write_bytes(docs / PAGE, page(known).encode())
+        write_bytes(new / f"{table}.csv", (results / f"{table}.csv").read_bytes())
+    for kept, source in _pictures(results / "pictures", tables, runs):
+        write_bytes(new / kept, source.read_bytes())
+    write_csv(new / FINDINGS, found, checksum=False)
+    write_bytes(new / RUN, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(new / PAGE, alone(name, *_load_record(new)).encode())
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+    write_bytes(docs / PAGE, page(load_records(docs)).encode())
     return folder
 
 
-def load_runs(results: Path) -> list[dict[str, Any]]:
-    """What is known of each part of a run, in the order of the parts."""
-    paths = [results / "runs" / f"{part}.json" for part in TABLES]
+def _pictures(
+    folder: Path, tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, Path]]:
+    """Names in the record, and where the pictures lie; of backdoors those of attacks in the table."""
+    for run in runs:
+        for source in sorted(folder.glob(PICTURES.get(run["part"], "none"))):
+            within = source.relative_to(folder).parts[1:-1]  # the name of an attack
+            if not within or set(within) <= set(tables["backdoor_matrix"]["attack"]):
+                yield "_".join([run["part"], *within, source.name]), source
+
+
+def _check_shared(results: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+    """That all parts are of one run."""
+    for key in SHARED:
+        values = {run["part"]: run["configuration"][key] for run in runs}
+        if len({json.dumps(value, sort_keys=True) for value in values.values()}) > 1:
+            said = ", ".join(f"{part}: {value}" for part, value in values.items())
+            raise InputError(
+                f"{results}/runs is of several runs, with different {key} ({said}): move the PART.json of all but one"
+                " elsewhere."
+            )
+
+
+def load_runs(results: Path, parts: Sequence[str] = tuple(TABLES)) -> list[dict[str, Any]]:
+    """What is known of those parts of a run that are there."""
+    paths = [results / "runs" / f"{part}.json" for part in parts]
     runs = [read_json(path) for path in paths if path.is_file()]
     if not runs:
         raise InputError(f"{results}/runs holds no PART.json: `snakemake results/runs/dpa.json` makes one.")
@@ -78,7 +104,7 @@ def load_runs(results: Path) -> list[dict[str, Any]]:
 
 def described(results: Path, files: Sequence[str]) -> list[dict[str, Any]]:
     """The same of every part whose tables are there, from artefacts and benchmarks."""
-    options = load(*files)
+    options = check(files)
     parts = [part for part, names in TABLES.items() if all((results / f"{name}.csv").is_file() for name in names)]
     if not parts:
         raise InputError(f"{results} holds the final tables of no part: let the workflow make them.")
@@ -102,15 +128,20 @@ def load_tables(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, pd
 
 def load_records(docs: Path) -> dict[str, tuple[list[dict[str, Any]], pd.DataFrame, list[str]]]:
     """Of every recorded run: its parts, findings and pictures."""
-    found = {}
-    for path in sorted(docs.glob(f"*/{RUN}")):
-        runs = list(json.loads(path.read_text())["parts"].values())
-        table = pd.read_csv(path.with_name(FINDINGS), keep_default_na=False, na_values=[""])
-        found[path.parent.name] = (runs, table, sorted(picture.name for picture in path.parent.glob("*.svg")))
-    return found
+    return {path.parent.name: _load_record(path.parent) for path in sorted(docs.glob(f"[!.]*/{RUN}"))}
 
 
-def remake(docs: Path, of_papers: Configs) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The findings of every recorded run, made anew from its recorded tables."""
+def _load_record(folder: Path) -> tuple[list[dict[str, Any]], pd.DataFrame, list[str]]:
+    runs = list(read_json(folder / RUN)["parts"].values())
+    table = read_csv(folder / FINDINGS, keep_default_na=False, na_values=[""])
+    return runs, table, sorted(picture.name for picture in folder.glob("*.svg"))
+
+
+def again(docs: str | Path = "docs/results", config: str | Path = "config") -> None:
+    """Make the findings and pages of all records anew from their tables, e.g. after a change of published.csv."""
+    docs, of_papers = Path(docs), papers(config)
     for name, (runs, _, _) in load_records(docs).items():
-        yield name, findings(load_tables(docs / name, runs), runs, of_papers)
+        found = findings(load_tables(docs / name, runs), runs, of_papers)
+        write_csv(docs / name / FINDINGS, found, checksum=False)
+        write_bytes(docs / name / PAGE, alone(name, *_load_record(docs / name)).encode())
+    write_bytes(docs / PAGE, page(load_records(docs)).encode())

@@ -1,15 +1,12 @@
 """What a part of a run was made with: hardware and versions from its artefacts, seconds from its benchmarks."""
 
-import csv
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
-from mithridate.artefacts import PROVENANCE, read_checked, read_provenance
+from mithridate.artefacts import read_checked, read_notes, read_provenance
+from mithridate.benchmark import last_run
 from mithridate.errors import InputError
 from mithridate.findings.parts import TABLES
 
@@ -31,6 +28,7 @@ def describe(
     changed: Any,
     command: str,
     benchmarks: Sequence[Path] = (),
+    artefacts: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Plain values about one part, for results/runs/PART.json.
 
@@ -38,19 +36,19 @@ def describe(
     the machines that wrote its artefacts; seconds: sum of the wall times of the jobs that its tables follow from, each
     as it last ran to its end, of one thread each on a CPU (parts share jobs: data, ensembles); jobs: their number.
     tables: the SHA-256 of each, by which `record` knows them again.
-    benchmarks: of these jobs, where they are known; otherwise all that lie where the part's jobs measure themselves.
+    benchmarks and artefacts: of these jobs, where they are known; otherwise all that lie where the part's jobs write.
     Raises InputError where tables, artefacts or benchmarks are missing, and where networks were trained otherwise.
     """
     root = Path(results)
     folders = _folders(part, config)
-    artefacts = sorted(_below(root, folders, ".h5", ".safetensors"))
-    found = [_provenance(path) for path in artefacts]
+    artefacts = artefacts or sorted(_below(root, folders, ".h5", ".safetensors"))
+    found = [read_provenance(path) for path in artefacts]
     for path in artefacts:
         if part == "dpa" and path.parent.name == "models":
             _check_recipe(path, config)
     if not found:
         raise InputError(f"{root} holds no artefact of {part}: let the workflow make it, then describe it.")
-    times = [_seconds(path) for path in benchmarks or sorted(_benchmarks(root / "benchmarks", part, config, folders))]
+    times = [last_run(path)["s"] for path in benchmarks or sorted(_benchmarks(root / "benchmarks", part, folders))]
     if not times:
         raise InputError(f"{root}/benchmarks holds no time of {part}: let the workflow make it again.")
     return {
@@ -75,7 +73,8 @@ def _folders(part: str, config: Mapping[str, Any]) -> list[str]:
     enlarged = "digits28" if dataset == "digits" else dataset
     if part in ("dpa", "backdoor"):
         dpa = config["dpa"]
-        names = {f"k{k}d{d}{m}" for k in dpa["k"] for d in dpa["d"] for m in ("", *(f"m{n}" for n in dpa["seeds"]))}
+        boosts = ["", *(f"m{count}" for count in dpa["seeds"] if count > 1)]
+        names = {f"k{k}d{d}{boost}" for k in dpa["k"] for d in dpa["d"] for boost in boosts}
         own = [f"{dataset}/{name}" for name in ("poison_data", "trigger_test_images")]
         own += [f"{dataset}/single"] if part == "backdoor" else []
         return own + [f"{dataset}/dpa/*/{name}" for name in sorted(names)]
@@ -84,7 +83,7 @@ def _folders(part: str, config: Mapping[str, Any]) -> list[str]:
     return [f"{enlarged if part == 'dgn' else dataset}/{part}"]
 
 
-def _benchmarks(root: Path, part: str, config: Mapping[str, Any], folders: Sequence[str]) -> Iterator[Path]:
+def _benchmarks(root: Path, part: str, folders: Sequence[str]) -> Iterator[Path]:
     first = folders[0].split("/")[0]
     shared = [root / first / "make_data.tsv", root / f"{TABULATED[part]}.tsv"]
     yield from (path for path in shared if path.is_file())
@@ -103,21 +102,9 @@ def _below(root: Path, folders: Sequence[str], *endings: str) -> set[Path]:
     }
 
 
-def _provenance(path: Path) -> dict[str, Any]:
-    """Of an HDF5 or safetensors artefact, of which only the header is read."""
-    if path.suffix == ".h5":
-        return read_provenance(path)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(json.loads(file.metadata()["mithridate"])[PROVENANCE])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no whole artefact of this workflow: delete it and make it again.") from error
-
-
 def _check_recipe(path: Path, config: Mapping[str, Any]) -> None:
     """A folder that was copied without Snakemake's own records is taken over under any configuration."""
-    with safe_open(path, framework="numpy") as file:
-        recipe = json.loads(file.metadata()["mithridate"]).get("recipe")
+    recipe = read_notes(path).get("recipe")
     if recipe is None:
         return
     now = {"model": config["dpa"]["model"], "seed": config["seed"], **config["dpa"]["training"]}
@@ -129,14 +116,6 @@ def _check_recipe(path: Path, config: Mapping[str, Any]) -> None:
             f"{path} was trained with {key} = {then[other[0]]}, which is {now[other[0]]} now: delete this folder's"
             " networks to train them again, or give the configuration they were made with."
         )
-
-
-def _seconds(path: Path) -> float:
-    try:
-        with path.open(newline="") as file:
-            return next(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
-    except (KeyError, StopIteration, ValueError, TypeError, csv.Error) as error:
-        raise InputError(f"{path} is no whole benchmark of a job: delete it and run that job again.") from error
 
 
 def _hardware(found: Sequence[Mapping[str, Any]]) -> str:

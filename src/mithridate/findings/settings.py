@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.errors import InputError
-from mithridate.findings.configuration import load
 from mithridate.findings.published import published
+from mithridate.options.reading import check
 
 MEANS = {"strategy", "width", "precision", "channels_last", "cuda_graphs"}
 """How networks are trained, not what they are."""
@@ -16,7 +16,7 @@ Configs = Mapping[str, Mapping[str, Any]]
 def papers(folder: str | Path) -> dict[str, dict[str, Any]]:
     """The papers' options by data set, whole, from a folder of overlays. Raises InputError where there are none."""
     files = {name: Path(folder) / f"{name}.yaml" for name in sorted(set(published()["dataset"]) - {""})}
-    found = {name: load(path).model_dump(mode="json") for name, path in files.items() if path.is_file()}
+    found = {name: check([path]).model_dump(mode="json") for name, path in files.items() if path.is_file()}
     if not found:
         raise InputError(f"{folder} holds no options of the papers ({', '.join(files)}.yaml): run inside the clone.")
     return found

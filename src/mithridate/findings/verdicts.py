@@ -11,7 +11,8 @@ A claim ("falls by more than 30 %"), in any setting, which is named beside it:
 * holds: our whole interval satisfies it; does not hold: no value of it does;
 * undecided: at this sample size neither is so.
 
-Intervals are over test images (each says so): networks trained from another seed are not covered.
+Intervals are over test images, in randomized smoothing over seeds too (each says so); elsewhere networks
+trained from another seed are not covered.
 """
 
 from decimal import Decimal

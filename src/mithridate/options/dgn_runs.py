@@ -1,14 +1,10 @@
 """What adversarial data generation asks for: which systems make columns and rows of the matrix."""
 
-from mithridate.options.dgn import DgnOptions, GeneratorOptions, GradientAttackOptions
+from mithridate.options.dgn import DgnOptions
 
 UNDEFENDED = "none"
 RANDOM = "random"
-
-
-def system(options: DgnOptions, name: str) -> GeneratorOptions | GradientAttackOptions:
-    """The options of a system by its name. Raises KeyError for an unknown one."""
-    return {one.name: one for one in options.systems}[name]
+FAILED = "attack failed"  # what the table notes of an attack that the undefended target withstands
 
 
 def attacks(options: DgnOptions) -> list[str]:

@@ -19,7 +19,7 @@ MOST_BYTES, MOST_NODES, DEEPEST = 1 << 20, 100_000, 50
 TEMPLATES = "__use_yte__"  # with this key Snakemake runs the file's expressions as code
 
 
-def check(paths: Iterable[Path]) -> Options:
+def check(paths: Iterable[str | Path]) -> Options:
     """The options of the defaults with these files laid over them, one after another. Raises InputError for a file that
     cannot be read, and for whatever the options refuse."""
     config: dict[str, Any] = Options().model_dump(mode="json")

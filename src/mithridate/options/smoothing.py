@@ -11,6 +11,7 @@ from mithridate.options.models import Model
 from mithridate.options.training import NO_AUGMENTATION, TrainingOptions, plain_adam
 
 Procedure = Literal["gaussian", "smoothadv", "macer"]
+FINAL_SHARE = 0.5  # of alpha, where certification stops early: spent on the bound after the last draw, the rest before
 SMALLEST = 1e-6  # change of a pixel, or deviation of the noise
 VICTIMS_ONLY = ("draws", "weight", "warmup_epochs")
 
@@ -147,8 +148,8 @@ class CertifyOptions(Strict):
 
     @property
     def last_alpha(self) -> float:
-        """What is left of alpha for the last look (certify.anytime.FINAL_SHARE)."""
-        return self.alpha / 2 if self.sequential else self.alpha
+        """What is left of alpha for the last look."""
+        return self.alpha * FINAL_SHARE if self.sequential else self.alpha
 
 
 class SmoothingOptions(Strict):

@@ -10,8 +10,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from mithridate.adversarial.examples import LIKENESS, Examples
-from mithridate.adversarial.table import FAILED, TARGET
+from mithridate.adversarial.table import TARGET
 from mithridate.certify.intervals import clopper_pearson
+from mithridate.options.dgn_runs import FAILED
 from mithridate.pictures.style import LINES, Figure, image_pairs, plt
 
 SHOWN = 10  # example images; classes whose losses have a line of their own

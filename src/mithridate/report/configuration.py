@@ -20,6 +20,7 @@ def table(options: Options) -> pd.DataFrame:
         blocks = len(_blocks(dict.fromkeys(within)))
         usual = {key: known for key, known in usual.items() if key not in within}
         usual[emptied] = (f"{blocks} block{'s' if blocks > 1 else ''}", "")
+    usual = {key: known for key, known in usual.items() if key in own or known[0] != EMPTY}  # filled: shown by blocks
     rows = [
         {
             "key": key,

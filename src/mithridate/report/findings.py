@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mithridate.findings.measured import records
-from mithridate.findings.page import claimed, number, shortened
+from mithridate.findings.page import claimed, ours, shortened
 from mithridate.findings.parts import TITLES
 from mithridate.findings.published import NUMBER
 from mithridate.findings.verdicts import AGREES, FAILS, HIGHER, HOLDS, LOWER, OTHER, UNDECIDED
@@ -78,9 +78,8 @@ def _against(rows: pd.DataFrame) -> Iterator[str]:
     yield f"{len(rows)} findings differ from a published number, or do not bear out a claim{more}:"
     yield ""
     for row in records(rows.head(MOST)):
-        ours, low, high = (number(row[name], row["unit"]) for name in ("ours", "ci_low", "ci_high"))
         said = "published" if row["relation"] == NUMBER else "claimed"
         yield (
-            f"* {TITLES[row['part']]}, {row['setting']}: {row['quantity']} is {ours} [{low}, {high}], {said}"
+            f"* {TITLES[row['part']]}, {row['setting']}: {row['quantity']} is {ours(row)}, {said}"
             f" {_published(row)} ({row['source']})."
         )

@@ -59,6 +59,8 @@ def _commit(value: str) -> str:
 
 def _cost(times: pd.DataFrame) -> str:
     jobs, measured, minutes = times["jobs"].sum(), times["measured"].sum(), times["seconds_total"].sum() / 60
+    if not measured:
+        return "What the jobs cost is not known: Snakemake's own records of them are not here."
     longest = times.iloc[0]
     return (
         f"{jobs} jobs are behind the tables, of which {measured} were measured: {minutes:,.1f} minutes of computing"

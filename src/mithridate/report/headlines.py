@@ -90,15 +90,14 @@ def adversarial(tables: Tables) -> str:
     own = robust[(robust["mode"] == "transfer") & (robust["attack"] == robust["defence"])]
     clean = table[(table["mode"] == "clean") & (table["defence"] == UNDEFENDED)].iloc[0]
     white = robust[(robust["mode"] == "white-box") & (robust["epsilon"] == robust["epsilon"].max())]
-    text = f"The undefended network classifies {_share(clean, 'robust_accuracy')} of the clean test images right."
+    text = f"The undefended network classifies {_share(clean, 'robust_accuracy')} of the clean test images right"
+    trained = []
     if len(own):
-        text += (
-            f" Networks trained on adversarial images get {_spread(own['robust_accuracy'])} of the images of their own"
-        )
-        text += " attack right"
+        trained.append(f"get {_spread(own['robust_accuracy'])} of the images of their own attack right")
     if len(white):
         least = white.groupby("defence")["robust_accuracy"].min()
-        text += f", but {_spread(least)} when attacked themselves with ε = {white['epsilon'].max():g}"
+        trained.append(f"are right on {_spread(least)} when attacked themselves with ε = {white['epsilon'].max():g}")
+    text += f". Networks trained on adversarial images {', but '.join(trained)}" if trained else ""
     return f"{text}: measured, not certified."
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mithridate.errors import InputError
+
 RECORDS = Path(".snakemake/metadata")
 LONGEST = 254  # letters of a record's name beyond which it is cut into folders
 
@@ -47,4 +49,9 @@ def _record(file: str, records: Path) -> dict[str, Any] | None:
     name = base64.urlsafe_b64encode(file.encode()).decode()
     *folders, last = [name[start : start + LONGEST] for start in range(0, len(name), LONGEST)]
     path = records.joinpath(*(f"@{folder}" for folder in folders), last)
-    return json.loads(path.read_text()) if path.is_file() else None
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except ValueError as error:
+        raise InputError(
+            f"{path}, Snakemake's record of {file}, is damaged: delete {file} and make it anew."
+        ) from error

@@ -1,31 +1,26 @@
 """What the artefacts behind a run's tables were made with: commit, versions, devices."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pandas as pd
-from safetensors import safe_open
 
-from mithridate.artefacts import PROVENANCE, read_provenance
+from mithridate.artefacts import PROVENANCE, open_hdf5, read_provenance
 from mithridate.report.lineage import Job
 
 OF_ONE_JOB = ["seconds", "seconds_per_1000", "peak_gpu_bytes"]
 
 
 def provenance(path: Path) -> dict[str, Any]:
-    """The provenance of an HDF5 or safetensors artefact; empty of any other file and of one that is there no more."""
-    if path.suffix == ".safetensors" and path.is_file():
-        with safe_open(path, "np") as file:
-            notes = (file.metadata() or {}).get("mithridate", "{}")
-        return json.loads(notes).get(PROVENANCE, {})
-    if path.suffix == ".h5" and path.is_file():
-        with h5py.File(path) as file:
-            known = PROVENANCE in file
-        return read_provenance(path) if known else {}
-    return {}
+    """The provenance of an artefact; empty of a file that has none and of one that is there no more."""
+    if path.suffix not in (".h5", ".safetensors") or not path.is_file():
+        return {}
+    if path.suffix == ".h5":
+        with open_hdf5(path) as file:
+            if PROVENANCE not in file:  # for Keras
+                return {}
+    return read_provenance(path)
 
 
 def gathered(jobs: Iterable[Job]) -> pd.DataFrame:

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from mithridate.artefacts import read_csv
-from mithridate.errors import InputError
+from mithridate.benchmark import last_run
 from mithridate.report.lineage import Job
 from mithridate.report.origins import provenance
 
@@ -38,8 +37,5 @@ def _measured(job: Job) -> tuple[str, float | None, float | None, float | None]:
     gpu = max((provenance(path).get("peak_gpu_bytes", 0) / MIB for path in job.outputs), default=0) or None
     if not job.benchmark.is_file():
         return job.rule, None, None, gpu
-    try:
-        last = read_csv(job.benchmark, sep="\t", na_values=["NA", "-"]).iloc[-1]
-        return job.rule, last["s"], last["max_rss"], gpu
-    except (IndexError, KeyError) as error:
-        raise InputError(f"{job.benchmark} is no benchmark of a job: delete it and run that job again.") from error
+    last = last_run(job.benchmark)
+    return job.rule, last["s"], last["max_rss"], gpu

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mithridate.artefacts import read_safetensors, write_safetensors
-from mithridate.closure import ROOT, closure, digest, model_file
+from mithridate.closure import closure, digest, model_file
 from mithridate.errors import InputError
 from mithridate.training.recipe import Recipe
 from mithridate.training.snapshot import machine
@@ -33,7 +33,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, recipe: Recipe) -> None:
         self.folder = folder
-        code = digest([*closure(Path(__file__).with_name("family.py"), ROOT / "device.py"), *model_file(recipe.model)])
+        code = digest([*closure(Path(__file__).with_name("family.py")), *model_file(recipe.model)])
         self._common = json.dumps([recipe.describe(), code, *machine(recipe.device)], sort_keys=True)
 
     def key(self, subset: Subset, boost: int) -> str:

@@ -77,6 +77,8 @@ def train_family(
     progress.skip(len(done))
     tiles = list(_tiles([p for p in range(len(subsets)) if p not in done], subsets, recipe.width))
     if tiles:
+        if recipe.strategy == "grouped":
+            check_isolation(recipe, build, _dtype(tiles, subsets))
         lanes = min(LANES[recipe.device], len(tiles))
         trainers = [_trainer(tiles, subsets, recipe, build, boost) for _ in range(lanes)]
         for finished in _train_tiles(trainers, tiles, subsets, progress.share):
@@ -113,11 +115,13 @@ def _trainer(
 ) -> TileTrainer:
     """A trainer with room for the largest tile."""
     capacity = max(sum(len(subsets[p].labels) for p in tile if p is not None) for tile in tiles)
+    return TileTrainer(recipe, build, capacity, getattr(torch, str(_dtype(tiles, subsets))), boost)
+
+
+def _dtype(tiles: Sequence[Sequence[int | None]], subsets: Sequence[Subset]) -> np.dtype:
+    """The type of the members' images."""
     first = next(p for p in tiles[0] if p is not None)
-    dtype = np.asarray(subsets[first].images).dtype
-    if recipe.strategy == "grouped":
-        check_isolation(recipe, build, dtype)
-    return TileTrainer(recipe, build, capacity, getattr(torch, str(dtype)), boost)
+    return np.asarray(subsets[first].images).dtype
 
 
 def _tiles(missing: Sequence[int], subsets: Sequence[Subset], width: int) -> Iterator[list[int | None]]:

@@ -11,7 +11,7 @@ from mithridate.errors import InputError
 from mithridate.options.training import TrainingOptions
 from mithridate.training.procedure import Noising
 from mithridate.training.recipe import Recipe, resolve
-from mithridate.training.subset import Rows, Subset
+from mithridate.training.subset import Subset, members_of
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ class Inputs:
     def members(self, numbers: Sequence[int]) -> list[Subset]:
         """The subsets of these numbers, each in content order."""
         images, labels = load_images(self.data, "train"), load_labels(self.data, "train")
-        rows = [self.subsets.indices[number] for number in numbers]
-        mean, std = self.subsets.mean, self.subsets.std
-        return [Subset(n, Rows(images, r), labels[r], mean[n], std[n]) for n, r in zip(numbers, rows, strict=True)]
+        return members_of(numbers, self.subsets, images, labels)
 
 
 def open_inputs(data: str | Path, subsets: str | Path) -> Inputs:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mithridate import closure
 from mithridate.artefacts import read_checked, read_safetensors, write_safetensors
 from mithridate.digests import digest
 from mithridate.errors import InputError
@@ -77,9 +78,9 @@ def name(known: Any, arrays: Iterable[np.ndarray]) -> str:
 
 
 def machine(device: str) -> list[str]:
-    """What bits depend on besides the work: versions, and the processor or card."""
+    """What bits depend on besides the work: versions, the processor or card, and how it is prepared."""
     processor = torch.backends.cpu.get_cpu_capability() if device == "cpu" else torch.cuda.get_device_name()
-    return [torch.__version__, np.__version__, processor]
+    return [torch.__version__, np.__version__, processor, closure.digest([closure.ROOT / "device.py"])]
 
 
 def _content(path: Path) -> str:

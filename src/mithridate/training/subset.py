@@ -1,9 +1,12 @@
 """What one member of a family is shown."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+from mithridate.data.partition import Subsets
 
 
 class Images(Protocol):
@@ -22,6 +25,15 @@ class Subset:
     labels: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+
+
+def members_of(numbers: Iterable[int], subsets: Subsets, images: np.ndarray, labels: np.ndarray) -> list[Subset]:
+    """The subsets of these numbers, each in content order, of training images [n,C,H,W] with labels [n]."""
+    return [
+        Subset(int(n), Rows(images, rows), labels[rows], subsets.mean[n], subsets.std[n])
+        for n in numbers
+        for rows in [subsets.indices[n]]
+    ]
 
 
 @dataclass(frozen=True)
