@@ -12,6 +12,7 @@ rule train_target:
         "results/logs/{dataset}/dgn/s{repeat}/train_target.log",
     benchmark:
         "results/benchmarks/{dataset}/dgn/s{repeat}/train_target.tsv"
+    retries: 1
     conda:
         "../../envs/mithridate.yaml"
     threads: 1

@@ -34,7 +34,7 @@ class NetOptions(Strict):
     name: Name
     """what the network is called in the table, and its folder in results/: letters, digits and underscores"""
     path: Path
-    """the suspicious network: a Keras HDF5 file, a full model or weights alone"""
+    """the suspicious network, a DeepID: a Keras HDF5 file, a full model or weights alone"""
     scale: Annotated[Literal[1, 255], BeforeValidator(_whole)] = 1
     """the largest pixel that the network was trained on: 1 (files' values are divided by 255) or 255"""
     validation: Path
@@ -64,7 +64,7 @@ class PlantedOptions(Strict):
     poisoned: Share = 0.2
     """share of the training images that get a trigger and its target's label (of multi: in equal parts)"""
     pruning_aware: bool = False
-    """plant the backdoor in those channels that clean images use, so that pruning alone cannot remove it"""
+    """plant the backdoor in those channels that clean images use, so that pruning removes decoys first"""
     seeds: Seeds = 1
     """networks planted in the same way from different random numbers"""
 
@@ -98,7 +98,7 @@ class SplitOptions(Strict):
 
 class FineTuningOptions(Strict):
     epochs: Count = 10
-    """passes over the fine-tuning part"""
+    """passes over the images"""
     batch_size: Batch = 32
     """images per step"""
     learning_rate: PositiveFloat = 1e-3

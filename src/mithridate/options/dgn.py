@@ -55,7 +55,7 @@ class AdversarialTrainingOptions(Strict):
 
 class GeneratorOptions(AdversarialTrainingOptions):
     custom_loss: Loss = "lrp"
-    """lrp: away from relevant pixels, towards irrelevant ones; nce: negative cross-entropy of the target; suspiciousness: activates the target's suspicious neurons"""
+    """lrp: darkens relevant pixels and brightens the others; nce: negative cross-entropy of the target; suspiciousness: activates the target's suspicious neurons"""
     custom_loss_constant: Share | None = None
     """weight α of the loss against its other part (null: 0.5 for lrp, 0.8 for suspiciousness); nce has none"""
     gamma: NonNegativeFloat = 0.5

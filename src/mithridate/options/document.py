@@ -95,10 +95,15 @@ def _rows(
         if isinstance(value, BaseModel):
             yield from _rows(value, root["$defs"][type(value).__name__], root, f"{prefix}{key}.")
         elif _blocks(value):
-            yield f"{prefix}{key}", "see below", "list of blocks", field.description or ""
+            yield (
+                f"{prefix}{key}",
+                "in config.yaml",
+                "list of blocks (below: what a block says of itself)",
+                field.description or "",
+            )
             yield from _block(type(value[0]), root, f"{prefix}{key}[].")
         elif "$ref" in entry.get("items", {}):  # a list of blocks that is empty by default
-            yield f"{prefix}{key}", "[]", "list of blocks", field.description or ""
+            yield f"{prefix}{key}", "[]", "list of blocks (below: what a block says of itself)", field.description or ""
             yield from _block(get_args(field.annotation)[0], root, f"{prefix}{key}[].")
         else:
             text = (field.description or "").replace("|", "\\|")

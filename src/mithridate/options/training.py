@@ -53,7 +53,7 @@ class TrainingOptions(Strict):
     one_seed_for_all: bool = False
     """start every base classifier from the same random stream instead of one keyed by its subset's number"""
     strategy: Literal["auto", "loop", "grouped"] = "auto"
-    """loop: one member after another; grouped: tiles of members side by side in grouped convolutions; auto: as measured for the architecture and kind of device"""
+    """loop: one member after another; grouped: tiles of members side by side in grouped convolutions; auto: on a CPU as measured for the architecture, on a card loop"""
     width: Annotated[int, Field(ge=1, le=1024)] | None = None
     """members in one tile of the grouped strategy (null: as measured); part of the result's identity, not of its meaning"""
     precision: Literal["fp32", "bf16"] = "fp32"
