@@ -1,4 +1,4 @@
-"""kill -9 at random moments: of a whole run, of one of its jobs, and of Snakemake alone, whose jobs live on."""
+"""kill -9 at random moments: of a whole run, of one of its jobs, and of Snakemake alone, whose jobs must end with it."""
 
 import os
 import random
@@ -15,6 +15,7 @@ import psutil
 from tests.torture.runs import Run, differing
 
 KINDS = ("run", "job", "snakemake")
+LONGEST_LIFE = 20  # seconds of a job after its Snakemake's end
 LEAST, MOST = 10, 40  # seconds from one kill to the next, at most: as many as the undisturbed run takes, within these
 
 
@@ -54,10 +55,9 @@ def together(like: Run, folder: Path, expected: dict[str, str]) -> tuple[bool, s
 
 def _through(run: Run, log: Path, chance: random.Random, counts: Counter[str], kills: int, longest: float) -> None:
     """Call the same command until it ends well, and kill meanwhile."""
-    groups, hurt = [], False
+    hurt = False
     while True:
         process = run.start(log)
-        groups.append(process.pid)
         while _runs_for(process, chance.uniform(0, longest)):
             if sum(counts[kind] for kind in KINDS) < kills and (kind := _kill(process, chance)):
                 counts[kind] += 1
@@ -70,8 +70,6 @@ def _through(run: Run, log: Path, chance: random.Random, counts: Counter[str], k
         if list((run.project.folder / ".snakemake" / "locks").glob("*")):
             run.unlock()
             counts["unlock"] += 1
-    while any(map(_lives, groups)):  # jobs whose Snakemake was killed
-        time.sleep(0.1)
 
 
 def _runs_for(process: subprocess.Popen, seconds: float) -> bool:
@@ -83,12 +81,14 @@ def _runs_for(process: subprocess.Popen, seconds: float) -> bool:
 
 def _kill(process: subprocess.Popen, chance: random.Random) -> str | None:
     """What was killed; nothing where a job was to be and there was none."""
-    kind = chance.choice(KINDS)
+    kind, children = chance.choice(KINDS), psutil.Process(process.pid).children(recursive=True)
     if kind == "run":
         os.killpg(process.pid, signal.SIGKILL)
     elif kind == "snakemake":
         process.kill()
-    elif jobs := [child for child in psutil.Process(process.pid).children(recursive=True) if _is_job(child)]:
+        if psutil.wait_procs(children, LONGEST_LIFE)[1]:
+            raise SystemExit("a job outlived its Snakemake")
+    elif jobs := [child for child in children if _is_job(child)]:
         chance.choice(jobs).kill()
     else:
         return None
@@ -98,11 +98,4 @@ def _kill(process: subprocess.Popen, chance: random.Random) -> str | None:
 def _is_job(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return any(".snakemake/scripts/" in word for word in process.cmdline())
-    return False
-
-
-def _lives(group: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.killpg(group, 0)
-        return True
     return False

@@ -1,0 +1,60 @@
+"""Scripts of the workflow: a job ends with its Snakemake, and tells in one sentence what the user can mend."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+MASTER = """
+import subprocess, sys
+subprocess.run(["bash", "-c", f"{sys.executable} {sys.argv[1]}; true"])
+"""
+JOB = """
+import os, sys, time
+from mithridate.job import logged
+with logged(sys.argv[0] + ".log"):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+def started(tmp_path: Path, name: str) -> tuple[subprocess.Popen, psutil.Process]:
+    """A master of that name, and the job that it has started through a shell."""
+    master, job = tmp_path / name, tmp_path / "job.py"
+    master.write_text(MASTER)
+    job.write_text(JOB)
+    process = subprocess.Popen([sys.executable, master, job], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, psutil.Process(int(process.stdout.readline()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells at once that another process has ended")
+def test_a_job_ends_with_its_snakemake(tmp_path):
+    process, job = started(tmp_path, "snakemake")
+    time.sleep(0.5)
+    assert job.is_running()
+    process.kill()
+    assert not psutil.wait_procs([job], timeout=5)[1]
+    process.wait()
+
+
+def test_a_job_without_snakemake_runs_on(tmp_path):
+    process, job = started(tmp_path, "other")
+    process.kill()
+    process.wait()
+    time.sleep(0.5)
+    assert job.is_running()
+    job.kill()
+
+
+def test_what_the_user_can_mend_is_one_sentence(tmp_path):
+    code = "from mithridate.job import logged\nfrom mithridate.errors import InputError\n"
+    code += (
+        f"with logged({str(tmp_path / 'logs' / 'a.log')!r}):\n    print('begun')\n    raise InputError('mend this.')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "begun\n", "error: mend this.\n")
+    assert (tmp_path / "logs" / "a.log").read_text() == "begun\nerror: mend this.\n"
