@@ -86,8 +86,11 @@ def _kill(process: subprocess.Popen, chance: random.Random) -> str | None:
         os.killpg(process.pid, signal.SIGKILL)
     elif kind == "snakemake":
         process.kill()
-        if psutil.wait_procs(children, LONGEST_LIFE)[1]:
-            raise SystemExit("a job outlived its Snakemake")
+        end = time.monotonic() + LONGEST_LIFE
+        while any(map(_lives, children)):
+            if time.monotonic() > end:
+                raise SystemExit("a job outlived its Snakemake")
+            time.sleep(0.1)
     elif jobs := [child for child in children if _is_job(child)]:
         chance.choice(jobs).kill()
     else:
@@ -98,4 +101,10 @@ def _kill(process: subprocess.Popen, chance: random.Random) -> str | None:
 def _is_job(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return any(".snakemake/scripts/" in word for word in process.cmdline())
+    return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
