@@ -239,6 +239,12 @@ def test_a_part_is_described_by_its_artefacts_and_times(tmp_path):
     write_safetensors(folder / "models/1-of-1.safetensors", {}, trained, card)
     with pytest.raises(InputError, match=r"was trained with dpa\.training\.steps = 3, which is 150 now"):
         describe(tmp_path, "dpa", config, {}, "")
+    of_this_run = describe(tmp_path, "dpa", config, {}, "", artefacts=[folder / "subsets.h5"])  # others are of another
+    assert (of_this_run["hardware"], of_this_run["peak_gpu_bytes"]) == (f"cpu ({gather({})['processor']})", 0)
+    known[0].write_text("s\tmax_rss\n")
+    with pytest.raises(InputError, match="is no whole benchmark"):
+        describe(tmp_path, "dpa", config, {}, "", known, [folder / "subsets.h5"])
+    known[0].write_text("s\tmax_rss\n1\t7\n")
     whole = describe(tmp_path, "backdoor", configuration.of_part("backdoor", Options()), {}, "")
     assert whole["seconds"] == 1 + 2 + 16 + 32
 

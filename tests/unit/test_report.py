@@ -11,6 +11,7 @@ import pytest
 
 from mithridate.artefacts import write_hdf5, write_safetensors
 from mithridate.data.dataset import Header
+from mithridate.errors import InputError
 from mithridate.findings.record import load_records
 from mithridate.findings.verdicts import FAILS, HOLDS, OTHER
 from mithridate.options.root import Options, parse
@@ -91,6 +92,23 @@ def test_without_a_gpu_its_memory_is_no_column(run):
 def test_a_deleted_measurement_is_missing_and_no_error(run):
     next(job for job in run if job.rule == "tabulate").benchmark.unlink()
     assert by_rule(run).set_index("rule").loc["tabulate", "measured"] == 0
+
+
+def test_copied_results_without_records_have_no_cost_and_no_error(run):
+    assert "is not known" in front.run_text([], configuration.table(Options()), origins.gathered([]), by_rule([]), "x")
+
+
+def test_damage_is_named(run):
+    Path("results/d/1.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"^results/d/1\.safetensors is no whole artefact"):
+        origins.gathered(run)
+    measured = [job for job in run if job.rule == "make_data"]
+    measured[0].benchmark.write_text("s\tmax_rss\n")
+    with pytest.raises(InputError, match=r"is no whole benchmark"):
+        by_rule(measured)
+    next(path for path in lineage.RECORDS.rglob("*") if path.is_file()).write_text("{")
+    with pytest.raises(InputError, match=r"^\.snakemake/metadata/.* is damaged: delete .* and make it anew"):
+        [lineage.jobs([name]) for name in ("results/t.csv", "results/other.csv")]
 
 
 def test_the_picture_of_times_names_what_is_missing(run):
