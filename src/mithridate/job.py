@@ -4,6 +4,7 @@ where Snakemake has ended."""
 import os
 import select
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,12 +13,19 @@ from typing import TextIO
 
 from mithridate.errors import InputError, unwritten
 
+VARIABLE = "MITHRIDATE_SNAKEMAKE"
+
 
 def share_library() -> None:
     """Let jobs in whatever environment (conda, a cluster's) import the library that the workflow itself runs with."""
     folder, before = str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")
     if folder not in before.split(os.pathsep):
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, before]))
+
+
+def name_snakemake() -> None:
+    """Tell the jobs that this process starts that they end with it (on Linux)."""
+    os.environ[VARIABLE] = f"{os.getpid()} {_begun(os.getpid())} {_space()}" if _space() else ""
 
 
 class _Tee:
@@ -68,33 +76,39 @@ def logged(path: str) -> Iterator[None]:
 
 def _end_with_snakemake() -> None:
     """A job that outlived a killed Snakemake would work beside the next one's, and might overwrite what that has made
-    with other options."""
-    if (master := _snakemake()) is None:
+    with other options. Where the process that `name_snakemake` named ends, or has ended, so does this one."""
+    pid, begun, space = (os.environ.get(VARIABLE, "") + "  ").split(" ")[:3]
+    if not pid or space != _space():  # called by hand, or from where its process cannot be seen
         return
-    try:
-        alive = os.pidfd_open(master)
-    except OSError:  # it has ended already
-        os._exit(1)
 
     def wait() -> None:
-        poll = select.poll()
-        poll.register(alive, select.POLLIN)
-        poll.poll()
+        with suppress(OSError, AttributeError):  # no such call on this system: look once a second
+            poll = select.poll()
+            poll.register(os.pidfd_open(int(pid)), select.POLLIN)
+            if _begun(pid) == begun:
+                poll.poll()
+                os._exit(1)
+        while _begun(pid) == begun:
+            time.sleep(1)
         os._exit(1)
 
+    if _begun(pid) != begun:
+        os._exit(1)
     Thread(target=wait, daemon=True).start()
 
 
-def _snakemake() -> int | None:
-    """The nearest Snakemake among the processes that this one descends from; None where there is none, or none to be
-    seen."""
-    pid = os.getppid()
+def _begun(pid: int | str) -> str:
+    """When a process began, in the kernel's ticks; "" where there is none, or only what is left of one."""
     try:
-        while pid > 1:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if any(word.rsplit(b"/", 1)[-1] == b"snakemake" for word in words):
-                return pid if hasattr(os, "pidfd_open") else None
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else rest[18]
+    except (OSError, IndexError):
+        return ""
+
+
+def _space() -> str:
+    """The name space that process numbers are of; "" where there is no /proc."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

@@ -10,31 +10,39 @@ import pytest
 
 MASTER = """
 import subprocess, sys
+from mithridate.job import name_snakemake
+if sys.argv[2] == "named":
+    name_snakemake()
 subprocess.run(["bash", "-c", f"{sys.executable} {sys.argv[1]}; true"])
 """
 JOB = """
 import os, sys, time
-from mithridate.job import logged
-with logged(sys.argv[0] + ".log"):
-    print(os.getpid(), flush=True)
+print(os.getpid(), flush=True)
+time.sleep({before})  # importing
+from mithridate import job
+{blind}
+with job.logged(sys.argv[0] + ".log"):
     time.sleep(60)
 """
 
 
-def started(tmp_path: Path, name: str) -> tuple[subprocess.Popen, psutil.Process]:
-    """A master of that name, and the job that it has started through a shell."""
-    master, job = tmp_path / name, tmp_path / "job.py"
-    master.write_text(MASTER)
-    job.write_text(JOB)
-    process = subprocess.Popen([sys.executable, master, job], stdout=subprocess.PIPE, text=True)
+def started(tmp_path: Path, master: str, before: float = 0, blind: str = "") -> tuple[subprocess.Popen, psutil.Process]:
+    """A master, named or not, and the job that it has started through a shell."""
+    script, job = tmp_path / "master.py", tmp_path / "job.py"
+    script.write_text(MASTER)
+    job.write_text(JOB.format(before=before, blind=blind))
+    process = subprocess.Popen([sys.executable, script, job, master], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, psutil.Process(int(process.stdout.readline()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells at once that another process has ended")
-def test_a_job_ends_with_its_snakemake(tmp_path):
-    process, job = started(tmp_path, "snakemake")
-    time.sleep(0.5)
+@pytest.mark.parametrize("before", [0, 3])
+@pytest.mark.parametrize("blind", ["", "del os.pidfd_open"])
+def test_a_job_ends_with_its_snakemake(tmp_path, before, blind):
+    """Be it still importing, and where the system cannot tell of other processes' ends."""
+    process, job = started(tmp_path, "named", before, blind)
+    time.sleep(1.5)
     assert job.is_running()
     process.kill()
     process.wait()
@@ -45,7 +53,7 @@ def test_a_job_ends_with_its_snakemake(tmp_path):
 
 
 def test_a_job_without_snakemake_runs_on(tmp_path):
-    process, job = started(tmp_path, "other")
+    process, job = started(tmp_path, "unnamed")
     process.kill()
     process.wait()
     time.sleep(0.5)

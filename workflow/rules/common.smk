@@ -25,6 +25,7 @@ import mithridate.options.smoothing_runs
 import mithridate.training.recipe
 
 mithridate.job.share_library()
+mithridate.job.name_snakemake()
 
 records = Path(".snakemake") if Path(".snakemake").exists() else Path()
 if not os.access(records, os.W_OK):
@@ -72,7 +73,8 @@ def code(script: str, model: str | None = None, table: str | None = None) -> str
     Snakemake itself watches only the script; as a parameter, the digest makes the job run again when one of those
     files changes, and no other job.
     """
-    files = mithridate.closure.closure(Path(workflow.basedir) / "workflow" / "scripts" / script)
+    file = Path(workflow.basedir) / "workflow" / "scripts" / script
+    files = [file, *mithridate.closure.closure(file)]  # the script itself for snapshots
     try:
         own = mithridate.closure.model_file(model) if model else []
     except mithridate.errors.InputError as error:

@@ -32,9 +32,10 @@ with logged(snakemake.log[0]):
     progress = Progress(f"steps of {loss} generators", steps * kind.num_classes)
     how = {"name": loss, "num_classes": kind.num_classes, "device": params.device, "progress": progress}
     how |= {"seed": repeat_seed(params.seed, int(snakemake.wildcards.repeat)), "together": params.device == "cuda"}
-    how |= {"snapshot": Snapshot.of_job(snakemake, Path("results/checkpoints"))}
+    snapshot = Snapshot.of_job(snakemake, Path("results/checkpoints"))
     of = lambda classes: make_loss(options, target, classes, params.loss["epsilon"], **masks)  # noqa: E731
-    made = train_generators(images, labels, of, options, **how)
+    made = train_generators(images, labels, of, options, snapshot=snapshot, **how)
     progress.finish()
     save_generators(snakemake.output.generators, made, gather(snakemake.config, **device.describe(params.device)))
     write_csv(snakemake.output.history, made.history)
+    snapshot.remove()

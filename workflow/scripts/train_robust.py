@@ -28,9 +28,11 @@ with logged(snakemake.log[0]):
     progress = Progress(f"epochs of training against {wildcards.system}", options.adv_num_epochs)
     how = {"epsilon": params.epsilon, "name": wildcards.system, "seed": seed, "progress": progress}
     how |= {"device": params.device, "rows": examples.rows if examples else None}
-    how |= {"snapshot": Snapshot.of_job(snakemake, Path("results/checkpoints"))}
+    snapshot = Snapshot.of_job(snakemake, Path("results/checkpoints"))
     adversarial = examples.images if examples else None
+    how |= {"snapshot": snapshot}
     made = train_robust(fresh.to(params.device), *load_pixels(given.data, "train"), adversarial, options, **how)
     progress.finish()
     provenance = gather(snakemake.config, **device.describe(params.device))
     write_networks(snakemake.output[0], {"": state(made)}, kind, provenance, system=wildcards.system)
+    snapshot.remove()

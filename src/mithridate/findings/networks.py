@@ -77,7 +77,7 @@ def badnet(tables: Tables, config: Config) -> Iterator[Measured]:
 
 def adversarial(tables: Tables, config: Config) -> Iterator[Measured]:
     """The matrix of transferred attacks, and what controls say about the robustness it shows."""
-    table, confidence = tables["dgn_robustness"].fillna({"note": ""}), config["confidence"]
+    table, confidence = tables["dgn_robustness"].astype({"note": object}).fillna({"note": ""}), config["confidence"]
     failed = set(table.loc[table["note"].str.contains(FAILED), "attack"])
     dataset = table["dataset"].iloc[0]
     losses = [one["custom_loss"] for one in config["dgn"]["generators"]]
@@ -98,13 +98,14 @@ def adversarial(tables: Tables, config: Config) -> Iterator[Measured]:
         own = rates.get((loss, loss, "transfer"))
         if own is None:
             continue
+        tried = loss not in failed
+        own_words = _named(loss) + ("" if tried else ", whose own attack failed")
         if others:
             name = "robust accuracy on its own generators' images minus the highest on another loss's"
-            tried = not failed & set(losses)
-            yield Measured(name, dataset, _named(loss), *difference(own, others, confidence), decidable=tried)
-        tried, wrong = loss not in failed, rates[loss, loss, "wrong-class"]
+            yield Measured(name, dataset, own_words, *difference(own, others, confidence), decidable=tried)
+        wrong = rates[loss, loss, "wrong-class"]
         name = "robust accuracy on wrong classes' generators' images minus that on its own class's"
-        yield Measured(name, dataset, _named(loss), *difference(wrong, [own], confidence), decidable=tried)
+        yield Measured(name, dataset, own_words, *difference(wrong, [own], confidence), decidable=tried)
         smallest = min((epsilon for _, epsilon in white_box), default=0)
         if (loss, smallest) in white_box:
             name = "robust accuracy under white-box PGD at the smallest radius minus the undefended network's"

@@ -21,9 +21,9 @@ number in the published setting, **not comparable** in another; **holds**, **doe
 A published number stands beside ours in its own setting, or, where nobody ran that, in others. Brackets are 95 %
 intervals over test images (in smoothing over seeds too), which do not cover another training; differences of shares are
 in points. Precision (fp32, bf16), layout and tiles count as how a number is computed, not as another setting; each
-run.json has them. Seconds are the sum of the wall times of the jobs that a table follows from, one thread each on a
-CPU. Success rates of attacks, falls of certified radii, repairs and robustness to adversarial data are measured, not
-certified.
+run.json has them. Seconds are the sum of the wall times of the jobs that a table follows from, each as it last ran, one
+thread each on a CPU. Success rates of attacks, falls of certified radii, repairs and robustness to adversarial data are
+measured, not certified.
 """
 COLUMNS = "| setting | quantity | published, or control | ours | difference | verdict | hardware | seconds | run |"
 ALONE = """# {name}
@@ -38,7 +38,8 @@ Records = Mapping[str, tuple[Sequence[Mapping[str, Any]], pd.DataFrame, Sequence
 def page(known: Records) -> str:
     """The page over all. known: by name the parts, findings and pictures of every recorded run."""
     found = [found.assign(run=name) for name, (_, found, _) in known.items()]
-    whole = pd.concat([frame.astype(object).fillna("") for frame in found], ignore_index=True)
+    frames = [frame.astype(object).fillna("") for frame in found]
+    whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"part": []})
     lines = [HEAD]
     for part in TABLES:
         own = whole[whole["part"] == part]
@@ -49,14 +50,15 @@ def page(known: Records) -> str:
         lines += [COLUMNS, "|---" * COLUMNS.count(" | ") + "|---|"]
         for row in records(published()):
             if len(rows := own[own["id"] == row["id"]]):
-                same = rows[rows["differs"] == ""]
+                same = rows[rows["differs"].isin(["", row["unlike"]])]
                 lines.append(_nearest(row, records(same if len(same) else rows)))
         lines.append("")
     return "\n".join([*lines, *_missing(known)]).rstrip("\n") + "\n"
 
 
 def _nearest(asked: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line of all findings about one published number."""
+    """One line of all findings about one published number, of those that several runs made alike the first."""
+    rows = list({(one["dataset"], one["setting"]): one for one in reversed(rows)}.values())[::-1]
     row, several = rows[0], len(rows) > 1
     here = f"{len(rows)} settings" if several else row["setting"] if row["differs"] else ""
     verdicts = Counter(one["verdict"] for one in rows)

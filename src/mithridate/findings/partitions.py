@@ -84,7 +84,8 @@ def backdoors(tables: Tables, config: Config) -> Iterator[Measured]:
             )
         )
         name = "accuracy under the attack minus certified accuracy, smallest over ensembles and attack sizes"
-        yield Measured(name, dataset, f"{attack}", spare, spare, spare, interval=EXACT)
+        about = f"{attack}, {len(ensembles)} of them"
+        yield Measured(name, dataset, about, spare, spare, spare, interval=EXACT)
         singles = own[own["defence"] == "single"].set_index("poisoned_images")
         for row in records(ensembles):
             single = singles.loc[row["poisoned_images"]]

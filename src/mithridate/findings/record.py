@@ -12,9 +12,9 @@ import pandas as pd
 
 from mithridate.artefacts import read_csv, read_json, write_csv
 from mithridate.atomic import write_bytes
-from mithridate.errors import InputError
+from mithridate.errors import InputError, short
 from mithridate.findings.compare import findings
-from mithridate.findings.configuration import SHARED, changed, of_part, repeat
+from mithridate.findings.configuration import changed, of_part, repeat
 from mithridate.findings.page import alone, page
 from mithridate.findings.parts import TABLES
 from mithridate.findings.runs import describe
@@ -22,6 +22,7 @@ from mithridate.findings.settings import papers
 from mithridate.options.reading import check
 
 RUN, FINDINGS, PAGE = "run.json", "findings.csv", "README.md"
+KEPT = f"[!.]*/{RUN}"
 PICTURES = {
     "dpa": "certified_accuracy.svg",
     "backdoor": "backdoor/*/success_rate.svg",
@@ -64,8 +65,12 @@ def record(
     write_csv(new / FINDINGS, found, checksum=False)
     write_bytes(new / RUN, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
     write_bytes(new / PAGE, alone(name, *_load_record(new)).encode())
-    shutil.rmtree(folder, ignore_errors=True)
+    old = docs / f".{name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
     new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     write_bytes(docs / PAGE, page(load_records(docs)).encode())
     return folder
 
@@ -82,11 +87,11 @@ def _pictures(
 
 
 def _check_shared(results: Path, runs: Sequence[Mapping[str, Any]]) -> None:
-    """That all parts are of one run."""
-    for key in SHARED:
-        values = {run["part"]: run["configuration"][key] for run in runs}
+    """That all parts are of one run: they agree in what they share."""
+    for key in dict.fromkeys(key for run in runs for key in run["configuration"]):
+        values = {run["part"]: run["configuration"][key] for run in runs if key in run["configuration"]}
         if len({json.dumps(value, sort_keys=True) for value in values.values()}) > 1:
-            said = ", ".join(f"{part}: {value}" for part, value in values.items())
+            said = ", ".join(f"{part}: {short(str(value))}" for part, value in values.items())
             raise InputError(
                 f"{results}/runs is of several runs, with different {key} ({said}): move the PART.json of all but one"
                 " elsewhere."
@@ -115,6 +120,11 @@ def described(results: Path, files: Sequence[str]) -> list[dict[str, Any]]:
 def load_tables(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
     """The final tables of the parts, by name. Raises InputError for one that is not what its run was summed up from."""
     found = {}
+    for run in runs:
+        if not isinstance(run["tables"], dict):
+            raise InputError(
+                f"{folder}: {run['part']} was summed up by an older version: let the workflow do it again."
+            )
     for name, known in [known for run in runs for known in run["tables"].items()]:
         path = folder / f"{name}.csv"
         found[name] = read_csv(path, keep_default_na=False, na_values=[""])
@@ -128,7 +138,7 @@ def load_tables(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, pd
 
 def load_records(docs: Path) -> dict[str, tuple[list[dict[str, Any]], pd.DataFrame, list[str]]]:
     """Of every recorded run: its parts, findings and pictures."""
-    return {path.parent.name: _load_record(path.parent) for path in sorted(docs.glob(f"[!.]*/{RUN}"))}
+    return {path.parent.name: _load_record(path.parent) for path in sorted(docs.glob(KEPT))}
 
 
 def _load_record(folder: Path) -> tuple[list[dict[str, Any]], pd.DataFrame, list[str]]:
@@ -140,8 +150,8 @@ def _load_record(folder: Path) -> tuple[list[dict[str, Any]], pd.DataFrame, list
 def again(docs: str | Path = "docs/results", config: str | Path = "config") -> None:
     """Make the findings and pages of all records anew from their tables, e.g. after a change of published.csv."""
     docs, of_papers = Path(docs), papers(config)
-    for name, (runs, _, _) in load_records(docs).items():
-        found = findings(load_tables(docs / name, runs), runs, of_papers)
-        write_csv(docs / name / FINDINGS, found, checksum=False)
-        write_bytes(docs / name / PAGE, alone(name, *_load_record(docs / name)).encode())
+    for path in sorted(docs.glob(KEPT)):
+        folder, runs = path.parent, list(read_json(path)["parts"].values())
+        write_csv(folder / FINDINGS, findings(load_tables(folder, runs), runs, of_papers), checksum=False)
+        write_bytes(folder / PAGE, alone(folder.name, *_load_record(folder)).encode())
     write_bytes(docs / PAGE, page(load_records(docs)).encode())

@@ -9,7 +9,7 @@ A number, compared in the same setting only:
 A claim ("falls by more than 30 %"), in any setting, which is named beside it:
 
 * holds: our whole interval satisfies it; does not hold: no value of it does;
-* undecided: at this sample size neither is so.
+* undecided: at this sample size neither is so, or what it is about did not come about (an attack failed).
 
 Intervals are over test images, in randomized smoothing over seeds too (each says so); elsewhere networks
 trained from another seed are not covered.

@@ -51,6 +51,12 @@ class Snapshot:
             write_safetensors(self.path, arrays, numbers, {})
             self._next = time.monotonic() + EVERY
 
+    def remove(self) -> None:
+        """Forget it and its parts, when the result is written."""
+        if self.path:
+            for path in [self.path, *self.path.parent.glob(f"{self.path.stem}-*.safetensors")]:
+                path.unlink(missing_ok=True)
+
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """Copy what was saved into the tensors and return the numbers; None, and nothing copied, where nothing whole
