@@ -84,7 +84,7 @@ def backdoors(tables: Tables, config: Config) -> Iterator[Measured]:
             )
         )
         name = "accuracy under the attack minus certified accuracy, smallest over ensembles and attack sizes"
-        about = f"{attack}, {len(ensembles)} of them"
+        about = f"{attack}, {len(ensembles)} ensembles and sizes"
         yield Measured(name, dataset, about, spare, spare, spare, interval=EXACT)
         singles = own[own["defence"] == "single"].set_index("poisoned_images")
         for row in records(ensembles):
