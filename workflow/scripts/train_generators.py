@@ -28,8 +28,7 @@ with logged(snakemake.log[0]):
         masks["relevant"] = relevant_pixels(read_hdf5(given.masks[0], "relevance")["relevance"], options.k)
     elif loss == "suspiciousness":
         masks["suspicious"] = suspicious_masks(read_csv(given.masks[0]))
-    steps = step_count(labels, kind.num_classes, options)
-    progress = Progress(f"steps of {loss} generators", steps * kind.num_classes)
+    progress = Progress(f"steps of {loss} generators", step_count(labels, kind.num_classes, options) * kind.num_classes)
     how = {"name": loss, "num_classes": kind.num_classes, "device": params.device, "progress": progress}
     how |= {"seed": repeat_seed(params.seed, int(snakemake.wildcards.repeat)), "together": params.device == "cuda"}
     snapshot = Snapshot.of_job(snakemake, Path("results/checkpoints"))
